@@ -1,0 +1,267 @@
+"""What happens during an upload, as plain values: the engine emits them, renderers show them.
+
+A sink is a callable that takes one event. Events come from the coordinator's thread, apart from
+`PartProgress`, which workers emit for every block they hand to the network; a sink is therefore
+thread-safe, quick, and never raises: a progress display must not end an upload.
+
+Bytes are numbers of bytes, times are seconds of a monotonic clock unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = [
+    "Checked",
+    "Checking",
+    "CheckingDone",
+    "Event",
+    "Failed",
+    "Finished",
+    "Finishing",
+    "Notice",
+    "OutageBegan",
+    "OutageEnded",
+    "PartAdopted",
+    "PartFailed",
+    "PartProgress",
+    "PartSent",
+    "PartStarted",
+    "Paused",
+    "Sink",
+    "SizeKnown",
+    "Started",
+    "fan_out",
+    "ignore",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The upload begins, or goes on; the first event.
+
+    Attributes:
+        journal_id: None for a small file, which has no journal.
+        name: what a person calls the source: a file's base name, `-` for standard input.
+        size: bytes in all, None while unknown (a stream without `--size`).
+        block_size: bytes of a part, None where it is one request.
+        parts: number of parts, None while unknown.
+        bytes_done: bytes that the server has from earlier runs.
+        parts_done: the same in parts.
+        threads: parts in flight at once, at most.
+        resumed: whether an earlier run began it.
+    """
+
+    journal_id: str | None
+    bucket: str
+    key: str
+    name: str
+    size: int | None
+    block_size: int | None
+    parts: int | None
+    bytes_done: int = 0
+    parts_done: int = 0
+    threads: int = 1
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SizeKnown:
+    """The end of a stream was seen: now its size is known."""
+
+    size: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartStarted:
+    """A part goes on the wire (again, where attempt > 1)."""
+
+    number: int
+    size: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartProgress:
+    """`sent` bytes of the part were handed to the network in this attempt so far."""
+
+    number: int
+    sent: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartSent:
+    """The server has acknowledged the part."""
+
+    number: int
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartAdopted:
+    """The part needs no sending: the server has it already, with our content."""
+
+    number: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartFailed:
+    """An attempt failed.
+
+    Attributes:
+        retry_in: seconds until the part is tried again, None where it is not.
+        reason: one short phrase for a person.
+    """
+
+    number: int
+    attempt: int
+    attempts: int
+    reason: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutageBegan:
+    """Nothing gets through: one probe at a time from now on.
+
+    Attributes:
+        since: when the first failure with no success after it came, seconds since the epoch.
+        until: when patience ends, seconds since the epoch; None for for ever.
+    """
+
+    reason: str
+    since: float
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutageEnded:
+    """Something got through again.
+
+    Attributes:
+        seconds: how long nothing did.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """A long step that sends nothing begins: hashing again, comparing a replay, listing parts.
+
+    Attributes:
+        what: a phrase such as `hashing what was sent`.
+        total: bytes (or parts, where `unit` says so) in all, None where unknown.
+        unit: `bytes` or `parts`.
+    """
+
+    what: str
+    total: int | None
+    unit: str = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far the step that `Checking` began has come, in its unit."""
+
+    what: str
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckingDone:
+    """The step that `Checking` began is over."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """All parts are up; the server is asked to put the object together (may take minutes)."""
+
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know that is no failure; one sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The upload stops here and can go on.
+
+    Attributes:
+        reason: why, one sentence.
+        journal_id: with what `ufile resume` goes on; None for a small file.
+    """
+
+    reason: str
+    journal_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The upload ends without an object."""
+
+    reason: str
+    journal_id: str | None
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The object is there and was compared."""
+
+    journal_id: str | None
+    bucket: str
+    key: str
+    size: int
+    etag: str
+    verified: str
+    bytes_sent: int
+    seconds: float
+
+
+Event = (
+    Started
+    | SizeKnown
+    | PartStarted
+    | PartProgress
+    | PartSent
+    | PartAdopted
+    | PartFailed
+    | OutageBegan
+    | OutageEnded
+    | Checking
+    | Checked
+    | CheckingDone
+    | Finishing
+    | Notice
+    | Paused
+    | Failed
+    | Finished
+)
+
+Sink = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The sink of those who want no progress."""
+
+
+def fan_out(*sinks: Sink) -> Sink:
+    """One sink that hands each event to several."""
+
+    def emit(event: Event) -> None:
+        for sink in sinks:
+            sink(event)
+
+    return emit
