@@ -1,0 +1,733 @@
+"""What the emulator stores: objects and unfinished uploads, as files below one directory.
+
+Several processes use one directory at once, and any of them may be killed at any moment: what was
+acknowledged is there afterwards, and no half object ever shows. Nothing is fsynced, since the
+emulator promises to survive a kill, not a power cut.
+
+    DIR/<bucket>/objects/<xx>/<hash of the key>.json    one object: the file's rename publishes it
+    DIR/<bucket>/content/<id>/data, over, extents       its bytes
+    DIR/<bucket>/uploads/<upload id>/upload.json        an unfinished upload, as initiated
+                                     parts              a table: one fixed record a part number
+                                     data, over         bytes of the parts
+    DIR/<bucket>/staging/                               what is not yet, or no longer, there
+
+Part n first goes to its own place in `data`, n x block size; sent again, it gets a new region in
+`over`, so a broken transfer never harms what is stored. A record of the table lies within one
+page and is written by one pwrite, which a kill does not tear. Finish checks the table and renames;
+it copies nothing and needs little memory, whatever the number of parts.
+
+Invariants: no lock is held while bytes arrive; file names never come from a key; an upload is
+alive as long as its directory lies in `uploads`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ufile_cli.emulator.protocol import (
+    ETAG_BLOCK,
+    PART_NUMBERS,
+    PUT_LIMIT,
+    ContentHash,
+    Refusal,
+    no_object,
+    object_etag,
+)
+
+_FIXED = struct.Struct("<BBB5xQQd40s")
+_EXTENT = struct.Struct("<QQQ")
+_UPLOAD_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_SCAN = 1 << 20
+_STALE_SECONDS = 3600
+
+
+class NoSuchUpload(Exception):
+    """The upload id is unknown, finished or aborted."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as published. Times are Unix seconds; `content` names its directory of bytes."""
+
+    key: str
+    size: int
+    etag: str
+    content_type: str
+    storage_class: str
+    metadata: dict[str, str]
+    created: float
+    modified: float
+    content: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An unfinished upload as it was initiated."""
+
+    upload_id: str
+    key: str
+    block_size: int
+    content_type: str
+    storage_class: str
+    metadata: dict[str, str]
+    started: float
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A part in the table of its upload. `etag` is unquoted, `digests` those of its blocks."""
+
+    number: int
+    size: int
+    etag: str
+    modified: float
+    in_slot: bool
+    offset: int
+    digests: bytes
+
+
+class PartTable:
+    """Layout of the table of parts: `_FIXED` and the block digests, padded to a power of two."""
+
+    def __init__(self, block_size: int) -> None:
+        self.blocks = max(1, -(-block_size // ETAG_BLOCK))
+        used = _FIXED.size + 20 * self.blocks
+        self.record = 1 << (used - 1).bit_length()
+        self._layout = struct.Struct(f"<BBB5xQQd40s{20 * self.blocks}s{self.record - used}x")
+
+    def pack(self, claimed: bool, part: StoredPart | None) -> bytes:
+        """The record of a part; None for a part that is not stored."""
+        if part is None:
+            return self._layout.pack(claimed, 0, 0, 0, 0, 0.0, b"", b"")
+        return self._layout.pack(
+            claimed, 1, part.in_slot, part.offset, part.size, part.modified,
+            part.etag.encode("ascii"), part.digests[: 20 * self.blocks],
+        )  # fmt: skip
+
+    def unpack(self, number: int, record: bytes) -> StoredPart | None:
+        """A part from its record; None where none is stored."""
+        _, stored, in_slot, offset, size, modified, etag, digests = self._layout.unpack(record)
+        if not stored:
+            return None
+        kept = min(self.blocks, max(1, -(-size // ETAG_BLOCK)))
+        name = etag.rstrip(b"\0").decode("ascii")
+        return StoredPart(number, size, name, modified, bool(in_slot), offset, digests[: 20 * kept])
+
+    def scan(self, fd: int, first: int) -> Iterator[StoredPart]:
+        """Stored parts numbered `first` and above, in order."""
+        step = max(1, _SCAN // self.record)
+        number = first
+        while chunk := os.pread(fd, step * self.record, number * self.record):
+            if any(chunk):
+                for at in range(0, len(chunk) - self.record + 1, self.record):
+                    if chunk[at + 1]:
+                        part = self.unpack(number + at // self.record, chunk[at : at + self.record])
+                        if part is not None:
+                            yield part
+            number += step
+
+
+class Region:
+    """A place that incoming bytes are written to, forward only."""
+
+    def __init__(self, fd: int, offset: int, *, in_slot: bool, room: int) -> None:
+        self.offset = offset
+        self.in_slot = in_slot
+        self._fd = fd
+        self._next = offset
+        self._end = offset + room
+
+    def write(self, data: memoryview) -> None:
+        """Append. Raises ValueError past the end of the region, which no caller may reach."""
+        if self._next + len(data) > self._end:
+            raise ValueError("more bytes than the region has room for")
+        while data:
+            written = os.pwrite(self._fd, data, self._next)
+            self._next += written
+            data = data[written:]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Contiguous bytes in an open file."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+class Content:
+    """The bytes of an object, opened: readable though the object be replaced meanwhile."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self._size = size
+        self._files: list[int] = []
+        try:
+            self._files.append(os.open(directory / "data", os.O_RDONLY | os.O_CLOEXEC))
+            if (directory / "extents").exists():
+                for name in ("over", "extents"):
+                    self._files.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            self.close()
+            raise
+
+    def pieces(self, start: int, stop: int) -> Iterator[Piece]:
+        """Where the bytes from `start` up to `stop` lie, in order."""
+        if len(self._files) == 1:
+            if start < stop:
+                yield Piece(self._files[0], start, stop - start)
+            return
+        table = self._files[2]
+        count = os.fstat(table).st_size // _EXTENT.size
+        index = self._extent_holding(table, count, start)
+        while start < stop:
+            logical, where, physical = self._extent(table, index)
+            end = self._extent(table, index + 1)[0] if index + 1 < count else self._size
+            length = min(end, stop) - start
+            yield Piece(self._files[where], physical + start - logical, length)
+            start += length
+            index += 1
+
+    def _extent(self, table: int, index: int) -> tuple[int, int, int]:
+        logical, where, physical = _EXTENT.unpack(
+            os.pread(table, _EXTENT.size, index * _EXTENT.size)
+        )
+        return logical, where, physical
+
+    def _extent_holding(self, table: int, count: int, position: int) -> int:
+        low, high = 0, count - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._extent(table, middle)[0] <= position:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def close(self) -> None:
+        """Let go of the files."""
+        while self._files:
+            os.close(self._files.pop())
+
+
+class IncomingPart:
+    """A part on its way in: write, then commit or abandon."""
+
+    def __init__(self, store: ObjectStore, bucket: str, upload: Upload, number: int) -> None:
+        self.upload = upload
+        self.number = number
+        self._store = store
+        self._bucket = bucket
+        self._region: Region | None = None
+
+    def open(self, size: int) -> None:
+        """Take a region of `size` bytes. Raises NoSuchUpload."""
+        upload, table = self.upload, PartTable(self.upload.block_size)
+        with self._store.locked(self._bucket, upload.upload_id) as (directory, parts):
+            at = self.number * table.record
+            claimed = os.pread(parts, 1, at) == b"\1"
+            if not claimed and size <= upload.block_size:
+                # The claim alone: a record may already tell of a part in `over`.
+                os.pwrite(parts, b"\1", at)
+                fd = _open_data(directory / "data")
+                place = self.number * upload.block_size
+                self._region = Region(fd, place, in_slot=True, room=size)
+                return
+            fd = _open_data(directory / "over")
+            place = os.fstat(fd).st_size
+            os.ftruncate(fd, place + size)
+            self._region = Region(fd, place, in_slot=False, room=size)
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the part."""
+        if self._region is None:
+            raise ValueError("the part is not open")
+        self._region.write(data)
+
+    def commit(self, etag: str, content: ContentHash) -> None:
+        """Store the part in the place of the one that had its number. Raises NoSuchUpload."""
+        region = self._region
+        if region is None:
+            raise ValueError("the part is not open")
+        table = PartTable(self.upload.block_size)
+        part = StoredPart(
+            self.number, content.size, etag, time.time(), region.in_slot, region.offset,
+            content.digests(),
+        )  # fmt: skip
+        with self._store.locked(self._bucket, self.upload.upload_id) as (_, parts):
+            os.pwrite(parts, table.pack(True, part), self.number * table.record)
+            self._region = None
+        region.close()
+
+    def abandon(self) -> None:
+        """Give the region up; a part stored before stays. Harmless after commit."""
+        region, self._region = self._region, None
+        if region is None:
+            return
+        region.close()
+        if region.in_slot:
+            table = PartTable(self.upload.block_size)
+            with (
+                contextlib.suppress(NoSuchUpload, OSError),
+                self._store.locked(self._bucket, self.upload.upload_id) as (_, parts),
+            ):
+                os.pwrite(parts, b"\0", self.number * table.record)
+
+
+class IncomingObject:
+    """A whole object on its way in (PutFile): write, then publish or abandon."""
+
+    def __init__(self, staging: Path) -> None:
+        self.directory = staging
+        staging.mkdir(parents=True)
+        self._region = Region(_open_data(staging / "data"), 0, in_slot=True, room=PUT_LIMIT)
+        self._open = True
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the object."""
+        self._region.write(data)
+
+    def close(self) -> None:
+        """End of the bytes."""
+        if self._open:
+            self._open = False
+            self._region.close()
+
+    def abandon(self) -> None:
+        """Remove what came in. Harmless after publication."""
+        self.close()
+        _remove(self.directory)
+
+
+class Scratch:
+    """A file without a name, for a body that is too large to hold and is not stored."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = _open_data(path)
+        path.unlink()
+
+    def write(self, data: memoryview) -> None:
+        """Append."""
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it, from the start."""
+        offset = 0
+        while chunk := os.pread(self._fd, _SCAN, offset):
+            offset += len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        """Let go of the file, and with it of the bytes."""
+        os.close(self._fd)
+
+
+class ObjectStore:
+    """Objects and uploads below one directory. Safe for threads and for processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._root = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        for bucket in directory.iterdir():
+            if bucket.is_dir():
+                _sweep(bucket / "staging")
+
+    # Objects
+
+    def begin_object(self, bucket: str) -> IncomingObject:
+        """Room for an object that arrives in one request."""
+        return IncomingObject(self._staging(bucket))
+
+    def publish(
+        self, bucket: str, incoming: IncomingObject, stored: StoredObject, *, size: int, etag: str
+    ) -> StoredObject:
+        """Make a whole object visible, in the place of the one that had its key."""
+        incoming.close()
+        target = self._content(bucket, incoming.directory.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming.directory.rename(target)
+        return self._point(bucket, _with(stored, size=size, etag=etag, content=target.name))
+
+    def exists(self, bucket: str, key: str) -> bool:
+        """Whether there is an object of that key."""
+        return self._pointer(bucket, key).exists()
+
+    def find(self, bucket: str, key: str) -> StoredObject:
+        """An object's metadata. Raises Refusal (404)."""
+        found = _read_object(self._pointer(bucket, key))
+        if found is None:
+            raise no_object()
+        return found
+
+    def open(self, bucket: str, key: str) -> tuple[StoredObject, Content]:
+        """An object and its bytes, which the caller closes. Raises Refusal (404)."""
+        for _ in range(20):
+            found = self.find(bucket, key)
+            # Between publication and its last rename, the bytes still lie with the upload.
+            for place in (
+                self._content(bucket, found.content),
+                self._root / bucket / "uploads" / found.content,
+            ):
+                with contextlib.suppress(FileNotFoundError):
+                    return found, Content(place, found.size)
+        raise no_object()
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove an object. Raises Refusal (404)."""
+        pointer = self._pointer(bucket, key)
+        with _lock_file(pointer.parent / "lock"):
+            found = self.find(bucket, key)
+            pointer.unlink()
+        self._drop_content(bucket, found.content)
+
+    def objects(self, bucket: str, prefix: str) -> list[StoredObject]:
+        """All objects whose key begins with `prefix`, in the order of their keys' bytes."""
+        found = []
+        for path in (self._root / bucket / "objects").glob("*/*.json"):
+            stored = _read_object(path)
+            if stored is not None and stored.key.startswith(prefix):
+                found.append(stored)
+        return sorted(found, key=lambda stored: stored.key.encode())
+
+    # Uploads
+
+    def initiate(self, bucket: str, upload: Upload) -> Upload:
+        """Begin an upload; the id in `upload` is replaced by a new one."""
+        token = os.urandom(16).hex()
+        upload_id = "-".join((token[:8], token[8:12], token[12:16], token[16:20], token[20:]))
+        begun = Upload(**{**asdict(upload), "upload_id": upload_id})
+        staging = self._staging(bucket)
+        staging.mkdir(parents=True)
+        (staging / "upload.json").write_text(json.dumps(asdict(begun)), "utf-8")
+        (staging / "parts").touch()
+        uploads = self._root / bucket / "uploads"
+        uploads.mkdir(parents=True, exist_ok=True)
+        staging.rename(uploads / upload_id)
+        return begun
+
+    def upload(self, bucket: str, upload_id: str) -> Upload:
+        """An unfinished upload. Raises NoSuchUpload."""
+        try:
+            text = (self._upload(bucket, upload_id) / "upload.json").read_text("utf-8")
+        except OSError:
+            raise NoSuchUpload(upload_id) from None
+        return Upload(**json.loads(text))
+
+    def uploads(self, bucket: str, prefix: str) -> list[Upload]:
+        """Unfinished uploads of keys that begin with `prefix`, by key, start and id."""
+        found = []
+        directory = self._root / bucket / "uploads"
+        names = os.listdir(directory) if directory.is_dir() else []
+        for name in names:
+            with contextlib.suppress(NoSuchUpload):
+                upload = self.upload(bucket, name)
+                if upload.key.startswith(prefix):
+                    found.append(upload)
+        return sorted(found, key=upload_order)
+
+    def begin_part(self, bucket: str, upload: Upload, number: int, size: int) -> IncomingPart:
+        """A region for a part that is about to arrive. Raises NoSuchUpload."""
+        incoming = IncomingPart(self, bucket, upload, number)
+        incoming.open(size)
+        return incoming
+
+    def note_part_type(self, bucket: str, upload_id: str, content_type: str) -> None:
+        """Keep the Content-Type that the parts came with."""
+        with contextlib.suppress(OSError):
+            _write_beside(self._upload(bucket, upload_id) / "type", content_type)
+
+    def part_type(self, bucket: str, upload_id: str) -> str | None:
+        """The Content-Type that the parts came with."""
+        try:
+            return (self._upload(bucket, upload_id) / "type").read_text("utf-8")
+        except OSError:
+            return None
+
+    def parts(self, bucket: str, upload: Upload, above: int, limit: int) -> list[StoredPart]:
+        """Up to `limit` stored parts numbered above `above`, in order. Raises NoSuchUpload."""
+        fd = self._open_parts(bucket, upload.upload_id)
+        try:
+            found = []
+            for part in PartTable(upload.block_size).scan(fd, above + 1):
+                found.append(part)
+                if len(found) == limit:
+                    break
+            return found
+        finally:
+            os.close(fd)
+
+    def forget_part(self, bucket: str, upload: Upload, number: int) -> None:
+        """Lose a stored part, as no server should. Raises NoSuchUpload."""
+        table = PartTable(upload.block_size)
+        with self.locked(bucket, upload.upload_id) as (_, parts):
+            os.pwrite(parts, table.pack(True, None), number * table.record)
+
+    def abort(self, bucket: str, upload_id: str) -> None:
+        """End an upload without an object; its parts are gone. Raises NoSuchUpload."""
+        graveyard = self._staging(bucket)
+        graveyard.parent.mkdir(parents=True, exist_ok=True)
+        with self.locked(bucket, upload_id) as (directory, _):
+            directory.rename(graveyard)
+        _remove(graveyard)
+
+    def finish(
+        self, bucket: str, upload: Upload, etags: Iterable[bytes], stored: StoredObject
+    ) -> StoredObject:
+        """Make an object of the parts; size, ETag and content of `stored` are filled in.
+
+        `etags` are those of the parts from 0, unquoted. Raises NoSuchUpload, and Refusal (400)
+        where they are not those of the stored parts or a part has the wrong size; the upload then
+        goes on as if nothing had been asked.
+        """
+        with self.locked(bucket, upload.upload_id) as (directory, parts):
+            layout = _check_parts(PartTable(upload.block_size), parts, upload, etags)
+            layout.write(directory)
+            if upload.block_size % ETAG_BLOCK == 0:
+                etag = object_etag(layout.size, layout.digests(parts))
+            else:
+                etag = _reread(directory, layout.size)
+            content = upload.upload_id
+            done = _with(stored, size=layout.size, etag=etag, content=content)
+            # The pointer's rename is what counts. Killed right after it, the upload is mended by
+            # whoever locks it next; killed before it, nothing has happened.
+            (directory / "finished").write_text(done.key, "utf-8")
+            self._point(bucket, done)
+            target = self._content(bucket, content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            directory.rename(target)
+        return done
+
+    def scratch(self) -> Scratch:
+        """Room for bytes that nothing will be made of."""
+        return Scratch(self._root / f".scratch-{os.urandom(12).hex()}")
+
+    # Below: paths and locks
+
+    @contextlib.contextmanager
+    def locked(self, bucket: str, upload_id: str) -> Iterator[tuple[Path, int]]:
+        """The upload's directory and open table of parts, under its lock. Raises NoSuchUpload."""
+        directory = self._upload(bucket, upload_id)
+        fd = self._open_parts(bucket, upload_id)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if not (directory / "upload.json").exists():
+                raise NoSuchUpload(upload_id)
+            self._mend(bucket, directory)
+            yield directory, fd
+        finally:
+            os.close(fd)
+
+    def _mend(self, bucket: str, directory: Path) -> None:
+        """Complete or undo a Finish that was killed half-way; the lock is held."""
+        mark = directory / "finished"
+        if not mark.exists():
+            return
+        found = _read_object(self._pointer(bucket, mark.read_text("utf-8")))
+        if found is not None and found.content == directory.name:
+            target = self._content(bucket, directory.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            directory.rename(target)
+            raise NoSuchUpload(directory.name)
+        mark.unlink()
+
+    def _open_parts(self, bucket: str, upload_id: str) -> int:
+        try:
+            return os.open(self._upload(bucket, upload_id) / "parts", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            raise NoSuchUpload(upload_id) from None
+
+    def _upload(self, bucket: str, upload_id: str) -> Path:
+        if _UPLOAD_ID.fullmatch(upload_id) is None:
+            raise NoSuchUpload(upload_id)
+        return self._root / bucket / "uploads" / upload_id
+
+    def _content(self, bucket: str, content: str) -> Path:
+        return self._root / bucket / "content" / content
+
+    def _staging(self, bucket: str) -> Path:
+        return self._root / bucket / "staging" / os.urandom(12).hex()
+
+    def _pointer(self, bucket: str, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self._root / bucket / "objects" / name[:2] / f"{name}.json"
+
+    def _point(self, bucket: str, stored: StoredObject) -> StoredObject:
+        pointer = self._pointer(bucket, stored.key)
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        with _lock_file(pointer.parent / "lock"):
+            before = _read_object(pointer)
+            _write_beside(pointer, json.dumps(asdict(stored)))
+        if before is not None and before.content != stored.content:
+            self._drop_content(bucket, before.content)
+        return stored
+
+    def _drop_content(self, bucket: str, content: str) -> None:
+        _remove(self._content(bucket, content))
+
+
+def upload_order(upload: Upload) -> tuple[bytes, float, str]:
+    """Sorts uploads as the service's list is assumed to: by key, then by age."""
+    return upload.key.encode(), upload.started, upload.upload_id
+
+
+class _Layout:
+    """Where the parts of an object lie, one behind the other."""
+
+    def __init__(self, table: PartTable) -> None:
+        self.size = 0
+        self.count = 0
+        self._table = table
+        self._extents: list[bytes] = []
+        self._expected: tuple[int, int] = (-1, -1)
+
+    def add(self, part: StoredPart) -> None:
+        where = 0 if part.in_slot else 1
+        if (where, part.offset) != self._expected and part.size:
+            self._extents.append(_EXTENT.pack(self.size, where, part.offset))
+        if part.size:
+            self._expected = (where, part.offset + part.size)
+        self.size += part.size
+        self.count += 1
+
+    def write(self, directory: Path) -> None:
+        """Leave the extents beside the bytes, unless `data` as it is holds the object."""
+        _open_and_close(directory / "data")
+        (directory / "extents").unlink(missing_ok=True)
+        if self._extents and self._extents != [_EXTENT.pack(0, 0, 0)]:
+            _open_and_close(directory / "over")
+            (directory / "extents").write_bytes(b"".join(self._extents))
+
+    def digests(self, parts: int) -> Iterator[bytes]:
+        for part in self._table.scan(parts, 0):
+            yield part.digests
+
+
+def _check_parts(table: PartTable, fd: int, upload: Upload, etags: Iterable[bytes]) -> _Layout:
+    layout = _Layout(table)
+    last_size = upload.block_size
+    stored = table.scan(fd, 0)
+    for number, etag in enumerate(etags):
+        part = next(stored, None)
+        if part is None or part.number != number:
+            raise Refusal(400, -30031, f"part {number} is not there")
+        if part.etag.encode("ascii") != etag:
+            raise Refusal(400, -30032, f"the etag of part {number} is not that of the stored part")
+        if last_size != upload.block_size:
+            raise Refusal(400, -30033, f"part {number - 1} is not {upload.block_size} bytes long")
+        last_size = part.size
+        layout.add(part)
+    if layout.count == 0:
+        raise Refusal(400, -30034, "no parts")
+    if last_size > upload.block_size:
+        raise Refusal(400, -30033, f"part {layout.count - 1} exceeds {upload.block_size} bytes")
+    beyond = next(stored, None)
+    if beyond is not None:
+        raise Refusal(400, -30035, f"part {beyond.number} is stored but not in the list")
+    return layout
+
+
+def _reread(directory: Path, size: int) -> str:
+    """Object ETag of parts that do not end where blocks do."""
+    content, hashed = Content(directory, size), ContentHash()
+    buffer = memoryview(bytearray(_SCAN))
+    try:
+        for piece in content.pieces(0, size):
+            done = 0
+            while done < piece.length:
+                room = buffer[: min(len(buffer), piece.length - done)]
+                count = os.preadv(piece.fd, [room], piece.offset + done)
+                if count == 0:
+                    raise OSError("a stored part is shorter than its record says")
+                hashed.update(room[:count])
+                done += count
+    finally:
+        content.close()
+    return hashed.object_etag()
+
+
+def _with(stored: StoredObject, **changes: Any) -> StoredObject:
+    return StoredObject(**{**asdict(stored), **changes})
+
+
+def _read_object(pointer: Path) -> StoredObject | None:
+    try:
+        return StoredObject(**json.loads(pointer.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _open_data(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _open_and_close(path: Path) -> None:
+    os.close(_open_data(path))
+
+
+def _write_beside(path: Path, text: str) -> None:
+    beside = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+    beside.write_text(text, "utf-8")
+    beside.rename(path)
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = _open_data(path)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a flat directory; what another process removed first is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).unlink()
+        directory.rmdir()
+
+
+def _sweep(staging: Path) -> None:
+    """Remove what killed servers left; living ones are at work on younger directories."""
+    if not staging.is_dir():
+        return
+    for entry in os.scandir(staging):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max((file.stat().st_mtime for file in os.scandir(entry)), default=0.0)
+            if max(newest, entry.stat().st_mtime) < time.time() - _STALE_SECONDS:
+                _remove(Path(entry.path))
+
+
+__all__ = [
+    "PART_NUMBERS",
+    "Content",
+    "IncomingObject",
+    "IncomingPart",
+    "NoSuchUpload",
+    "ObjectStore",
+    "Piece",
+    "StoredObject",
+    "StoredPart",
+    "Upload",
+    "upload_order",
+]
