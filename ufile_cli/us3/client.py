@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
 import requests
@@ -56,6 +56,8 @@ DEFAULT_CONTENT_TYPE = "application/octet-stream"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = frozenset({"authorization", "host", "content-length", "transfer-encoding"})
 _BATCH = 8192
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -251,8 +253,15 @@ class Client:
             UsageError, NetworkError, ServerError: as every call here.
         """
         call = "InitiateMultipartUpload"
-        answer = self._ask(call, "POST", key, "uploads", headers, b"")
-        return response.parse_initiated(answer, call, self.bucket, key)
+        return self._ask(
+            call,
+            "POST",
+            key,
+            "uploads",
+            headers,
+            b"",
+            lambda answer: response.parse_initiated(answer, call, self.bucket, key),
+        )
 
     def upload_part(
         self,
@@ -279,8 +288,15 @@ class Client:
         call = "UploadPart"
         query = f"uploadId={_quoted(upload_id)}&partNumber={number}"
         try:
-            answer = self._ask(call, "PUT", key, query, _with_type(headers), body)
-            return response.parse_part_etag(answer, call, number)
+            return self._ask(
+                call,
+                "PUT",
+                key,
+                query,
+                _with_type(headers),
+                body,
+                lambda answer: response.parse_part_etag(answer, call, number),
+            )
         except UFileError as error:
             if error.part is None:
                 error.part = number
@@ -314,16 +330,16 @@ class Client:
         if new_key is not None:
             check_key(new_key)
             query += f"&newKey={_quoted(new_key)}"
-        answer = self._ask(
+        return self._ask(
             call,
             "POST",
             key,
             query,
             _with_type(headers, "text/plain"),
             _etag_list(etags),
+            lambda answer: response.parse_stored(answer, call),
             answer_within=self._finish_timeout,
         )
-        return response.parse_stored(answer, call)
 
     def abort(self, key: str, upload_id: str) -> None:
         """AbortMultipartUpload: free the parts; the upload id is dead then.
@@ -332,8 +348,15 @@ class Client:
             UsageError, NetworkError, ServerError: as every call here.
         """
         call = "AbortMultipartUpload"
-        answer = self._ask(call, "DELETE", key, f"uploadId={_quoted(upload_id)}", None, b"")
-        response.parse_put_etag(answer, call)
+        self._ask(
+            call,
+            "DELETE",
+            key,
+            f"uploadId={_quoted(upload_id)}",
+            None,
+            b"",
+            lambda answer: response.refuse_page(answer, call),
+        )
 
     def list_parts(
         self,
@@ -361,11 +384,16 @@ class Client:
             query += f"&max-parts={limit}"
         if marker is not None:
             query += f"&part-number-marker={marker}"
-        answer = self._ask(call, "GET", "", query, None, None, limit=response.PAGE_LIMIT)
-        page = response.parse_parts_page(answer, call, upload_id, marker)
-        if key is not None and page.key is not None and page.key != key:
-            response.bad_answer(answer, call, "it lists an upload to another key")
-        return page
+        return self._ask(
+            call,
+            "GET",
+            "",
+            query,
+            None,
+            None,
+            lambda answer: response.parse_parts_page(answer, call, upload_id, key, marker),
+            limit=response.PAGE_LIMIT,
+        )
 
     def list_uploads(
         self, prefix: str = "", marker: str = "", limit: int | None = None
@@ -384,8 +412,16 @@ class Client:
         query = f"muploadid&prefix={_quoted(prefix)}&marker={_quoted(marker)}"
         if limit is not None:
             query += f"&limit={limit}"
-        answer = self._ask(call, "GET", "", query, None, None, limit=response.PAGE_LIMIT)
-        return response.parse_uploads_page(answer, call, marker)
+        return self._ask(
+            call,
+            "GET",
+            "",
+            query,
+            None,
+            None,
+            lambda answer: response.parse_uploads_page(answer, call, marker),
+            limit=response.PAGE_LIMIT,
+        )
 
     # -- whole objects ----------------------------------------------------------------------
 
@@ -413,9 +449,12 @@ class Client:
             UsageError, NetworkError, ServerError: as every call here.
         """
         call = "PutFile"
-        answer = self._ask(call, "PUT", key, "", _with_type(headers), body)
-        etag = response.parse_put_etag(answer, call)
-        return Stored(etag=etag, size=len(body), key=key, bucket=self.bucket, answer=answer)
+
+        def parse(answer: Answer) -> Stored:
+            etag = response.parse_put_etag(answer, call)
+            return Stored(etag=etag, size=len(body), key=key, bucket=self.bucket, answer=answer)
+
+        return self._ask(call, "PUT", key, "", _with_type(headers), body, parse)
 
     def head(self, key: str) -> ObjectHead:
         """HeadFile: size, ETag and the like of an object.
@@ -425,7 +464,15 @@ class Client:
             UsageError, NetworkError, ServerError: as every call here.
         """
         call = "HeadFile"
-        return response.parse_head(self._ask(call, "HEAD", key, "", None, None), call)
+        return self._ask(
+            call,
+            "HEAD",
+            key,
+            "",
+            None,
+            None,
+            lambda answer: response.parse_head(answer, call),
+        )
 
     def get(self, key: str, byte_range: tuple[int, int | None] | None = None) -> Download:
         """GetFile: the content of an object, or of a part of it.
@@ -443,15 +490,19 @@ class Client:
         if byte_range is not None:
             first, last = byte_range
             headers["Range"] = f"bytes={first}-{'' if last is None else last}"
-        raw, answer = self._open(call, "GET", key, "", headers, None)
+        exchange = _Exchange(self, call, "GET", key, "", None)
         try:
+            answer = exchange.run(headers, None, None)
+            response.raise_for_status(answer, call)
             if byte_range is not None and answer.status != 206:
                 response.bad_answer(answer, call, "it ignores the range")
             head = response.parse_head(answer, call)
-        except BaseException:
-            raw.close()
+        except UFileError as error:
+            exchange.discard()
+            exchange.record(error)
             raise
-        return Download(self, raw, head)
+        exchange.record(None)
+        return Download(self, exchange.raw, head)
 
     def delete(self, key: str) -> None:
         """DeleteFile.
@@ -461,7 +512,15 @@ class Client:
             UsageError, NetworkError, ServerError: as every call here.
         """
         call = "DeleteFile"
-        response.parse_put_etag(self._ask(call, "DELETE", key, "", None, b""), call)
+        self._ask(
+            call,
+            "DELETE",
+            key,
+            "",
+            None,
+            b"",
+            lambda answer: response.refuse_page(answer, call),
+        )
 
     # -- below the calls --------------------------------------------------------------------
 
@@ -473,40 +532,22 @@ class Client:
         query: str,
         headers: Mapping[str, str] | None,
         body: Body | bytes | bytearray | None,
+        parse: Callable[[Answer], T],
         *,
         limit: int = response.ERROR_LIMIT,
         answer_within: float | None = None,
-    ) -> Answer:
-        """Send a request, read its short answer, raise unless it is a success."""
+    ) -> T:
+        """Send a request, read its short answer, and make a value of it if it is a success."""
         exchange = _Exchange(self, call, method, key, query, body)
         try:
             answer = exchange.run(headers, answer_within, limit)
             response.raise_for_status(answer, call)
+            value = parse(answer)
         except UFileError as error:
             exchange.record(error)
             raise
         exchange.record(None)
-        return answer
-
-    def _open(
-        self,
-        call: str,
-        method: str,
-        key: str,
-        query: str,
-        headers: Mapping[str, str] | None,
-        body: None,
-    ) -> tuple[Any, Answer]:
-        """Send a request whose successful answer is left to be read."""
-        exchange = _Exchange(self, call, method, key, query, body)
-        try:
-            answer = exchange.run(headers, None, None)
-            response.raise_for_status(answer, call)
-        except UFileError as error:
-            exchange.record(error)
-            raise
-        exchange.record(None)
-        return exchange.raw, answer
+        return value
 
     def current_credentials(self) -> Credentials | None:
         """The key pair that a request sent now would be signed with."""
@@ -625,6 +666,11 @@ class _Exchange:
         raw.close()
         return b"".join(pieces)[:limit], False
 
+    def discard(self) -> None:
+        """Close the connection if the answer was not read to its end."""
+        if self.raw is not None:
+            self.raw.close()
+
     def record(self, error: UFileError | None) -> None:
         log = self.client._log
         if log is None:
@@ -712,7 +758,11 @@ def _etag_list(etags: Iterable[str]) -> bytearray:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and everything that is wrapped in it: `reason`, arguments, causes."""
+    """An exception and everything that is wrapped in it: `reason`, arguments, causes.
+
+    Not `__context__`: a call made while an earlier failure is being handled would inherit that
+    failure's cause.
+    """
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -722,7 +772,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         inner: list[Any] = [getattr(current, "reason", None), *current.args]
-        inner += [getattr(current, "original_error", None), current.__cause__, current.__context__]
+        inner += [getattr(current, "original_error", None), current.__cause__]
         waiting += [item for item in inner if isinstance(item, BaseException)]
 
 
@@ -739,7 +789,9 @@ def _network_error(
     most telling first. No text of theirs is passed on: it can hold URLs with a proxy's password.
     """
     chain = list(_chain(error))
-    if _first(chain, (requests.exceptions.InvalidProxyURL, urllib3.exceptions.ProxySchemeUnknown)):
+    if proxied and _first(
+        chain, (requests.exceptions.InvalidURL, urllib3.exceptions.ProxySchemeUnknown)
+    ):
         return NotConfigured("the environment's proxy is no URL", hint="look at HTTPS_PROXY")
     if _first(chain, requests.exceptions.InvalidSchema):
         return NotConfigured(

@@ -43,6 +43,7 @@ __all__ = [
     "RemoteUpload",
     "Stored",
     "UploadsPage",
+    "bad_answer",
     "clean",
     "parse_head",
     "parse_initiated",
@@ -53,6 +54,7 @@ __all__ = [
     "parse_stored",
     "parse_uploads_page",
     "raise_for_status",
+    "refuse_page",
 ]
 
 ERROR_LIMIT = 64 * 1024
@@ -284,12 +286,14 @@ def parse_put_etag(answer: Answer, call: str) -> str | None:
     Raises:
         BadAnswer: a page of a gateway, or an ETag that is not one.
     """
-    _refuse_page(answer, call)
+    refuse_page(answer, call)
     return checked_etag(answer, call)
 
 
-def parse_parts_page(answer: Answer, call: str, upload_id: str, marker: int | None) -> PartsPage:
-    """A page of GetMultiUploadPart.
+def parse_parts_page(
+    answer: Answer, call: str, upload_id: str, key: str | None, marker: int | None
+) -> PartsPage:
+    """A page of GetMultiUploadPart; `key` is the one the upload should be to, where known.
 
     Raises:
         BadAnswer: not a page, a page of another upload, or one that does not advance.
@@ -298,6 +302,9 @@ def parse_parts_page(answer: Answer, call: str, upload_id: str, marker: int | No
     named = said.get("UploadId")
     if isinstance(named, str) and named and named != upload_id:
         bad_answer(answer, call, "it lists another upload")
+    named = _text(said.get("Key"))
+    if key is not None and named is not None and named != key:
+        bad_answer(answer, call, "it lists an upload to another key")
     raw = said.get("Parts")
     if raw is None:
         # Servers written in Go say null for an empty list. But a page that has no word of parts
@@ -315,7 +322,7 @@ def parse_parts_page(answer: Answer, call: str, upload_id: str, marker: int | No
             next_marker = max(part.number for part in parts)
         if next_marker is None or (marker is not None and next_marker <= marker):
             bad_answer(answer, call, "a page of it leads nowhere")
-    return PartsPage(parts, truncated, next_marker, _text(said.get("Key")), answer)
+    return PartsPage(parts, truncated, next_marker, named, answer)
 
 
 def parse_uploads_page(answer: Answer, call: str, marker: str) -> UploadsPage:
@@ -366,12 +373,22 @@ def parse_head(answer: Answer, call: str) -> ObjectHead:
         last_modified=_http_date(headers.get("last-modified", "")),
         storage_class=clean(headers.get("x-ufile-storage-class", ""), 64) or None,
         meta={
-            name[len(prefix) :]: clean(value, 8192)
+            name[len(prefix) :]: clean(_utf8(value), 8192)
             for name, value in headers.items()
             if name.startswith(prefix)
         },
         answer=answer,
     )
+
+
+def refuse_page(answer: Answer, call: str) -> None:
+    """Take no captive portal's or gateway's page for a success: they say 200 too.
+
+    Raises:
+        BadAnswer: the body is a web page.
+    """
+    if answer.body.lstrip()[:1] == b"<":
+        bad_answer(answer, call, "it is a web page")
 
 
 # -- from an answer to an exception --------------------------------------------------------------
@@ -412,6 +429,12 @@ def raise_for_status(answer: Answer, call: str, *, part: int | None = None) -> N
         raise Refused(
             f"the server redirects {call}{where} (HTTP {status}), and redirects are not followed",
             hint="check the endpoint",
+            **facts,
+        )
+    if status == 407:
+        raise Refused(
+            f"the proxy wants credentials before it passes {call} on (HTTP 407)",
+            hint="look at HTTPS_PROXY, HTTP_PROXY and NO_PROXY",
             **facts,
         )
     if 400 <= status < 500:
@@ -519,16 +542,15 @@ def _said(answer: Answer, call: str) -> dict[str, Any]:
 
 
 def _perhaps_said(answer: Answer, call: str) -> dict[str, Any] | None:
-    """The JSON object that a success may carry; an empty body is fine."""
-    if answer.whole and not answer.body.strip():
+    """The JSON object that a success may carry.
+
+    An empty body is fine, and so is a word like `OK` where the headers say what counts; a web
+    page or a piece of JSON is not.
+    """
+    refuse_page(answer, call)
+    if answer.whole and answer.body.lstrip()[:1] != b"{":
         return None
     return _said(answer, call)
-
-
-def _refuse_page(answer: Answer, call: str) -> None:
-    """A captive portal or gateway says 200 too, with a page of its own."""
-    if answer.body.lstrip()[:1] == b"<":
-        bad_answer(answer, call, "it is a web page")
 
 
 def _remote_part(item: Any, answer: Answer, call: str) -> RemotePart:
@@ -582,6 +604,14 @@ def _text(value: Any) -> str | None:
 def _is_upload_id(value: Any) -> bool:
     """An opaque text; it goes percent-encoded into a query, so quotes and slashes are fine."""
     return isinstance(value, str) and 0 < len(value) <= MAX_UPLOAD_ID and value.isprintable()
+
+
+def _utf8(value: str) -> str:
+    """A header's value that was UTF-8; http.client reads headers as Latin-1."""
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
 
 
 def _http_date(value: str) -> float | None:

@@ -266,12 +266,15 @@ class _Patient:
         sock = self.sock
         limit = self.timeout
         reused = self._answers > 0
+        untouched = reused
         try:
             if isinstance(sock, socket.socket) and limit is not None and not self._spoiled:
                 self._wait_for_answer(sock, limit)
+            # Asked now, since http.client closes the socket before it lets an exception out.
+            untouched = reused and self._untouched(sock)
             response = super().getresponse()  # type: ignore[misc]
         except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-            raise Severed(error, stale=reused and self._untouched(sock)) from error
+            raise Severed(error, stale=untouched) from error
         self._answers += 1
         # The rest of the answer has begun to come: from here on a stall is a stall, even where
         # the first byte was waited for much longer (Finish).
