@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _upload_of(exchange: Exchange) -> Upload:
 def _part(exchange: Exchange) -> Answer:
     request, store = exchange.request, exchange.store
     text = request.parameter("partNumber") or ""
-    if not text.isascii() or not text.isdecimal() or int(text) >= PART_NUMBERS:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) >= PART_NUMBERS:
         raise malformed("partNumber is not a part number")
     size = exchange.declared
     if size is None or request.header("Content-Length") is None:

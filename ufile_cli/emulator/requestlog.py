@@ -90,6 +90,7 @@ class RequestLog:
         """Count a connection; its number, from 1."""
         with self._changed:
             self.connections += 1
+            self._changed.notify_all()
             return self.connections
 
     def part_in_flight(self, step: int) -> None:

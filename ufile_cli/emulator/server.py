@@ -99,7 +99,9 @@ class Emulator:
     # Life
 
     def start(self) -> Emulator:
-        """Listen, and return when clients may connect. Raises OSError."""
+        """Listen, and return when clients may connect. Does nothing twice. Raises OSError."""
+        if self._listener is not None:
+            return self
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.create_server((self._host, self._port), family=family, backlog=256)
         listener.settimeout(0.5)
@@ -110,8 +112,7 @@ class Emulator:
 
     def serve_forever(self) -> None:
         """Start where need be, and return when `close` is called from another thread."""
-        if self._listener is None:
-            self.start()
+        self.start()
         while not self._closing.wait(3600):
             pass
 
