@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +123,28 @@ def test_every_key_round_trips(client: Client, key: str) -> None:
     assert key in [one["FileName"] for one in listed]
 
 
+TARGETS = [
+    b"",
+    b"k",
+    b"k?uploads",
+    b"k?uploadId=&partNumber=",
+    b"k?uploadId=%00&partNumber=9999999999999999999",
+    b"?muploadpart",
+    b"?muploadid&limit=x",
+    b"%ff",
+]
+HEADERS = [
+    b"",
+    b"Host\r\n",
+    b"Range: bytes=x\r\n",
+    b"Host: $HOST\r\n",
+    b"Host: $HOST\r\nContent-Length: 3\r\n",
+    b"Host: $HOST\r\nContent-Length: 99999999999\r\n",
+    b"Host: $HOST\r\nTransfer-Encoding: chunked\r\n",
+    b"Host: $HOST\r\nExpect: 100-continue\r\nContent-Length: 4\r\n",
+]
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -134,16 +156,8 @@ def test_every_key_round_trips(client: Client, key: str) -> None:
                 b"%s /%s HTTP/1.1\r\n%s\r\n%s" % (method, target, headers, rest)
             ),
             st.sampled_from([b"GET", b"PUT", b"POST", b"DELETE", b"HEAD", b"BREW"]),
-            st.sampled_from(
-                [b"", b"k", b"k?uploads", b"k?uploadId=&partNumber=", b"?muploadpart", b"%ff"]
-                + [b"k?uploadId=%00&partNumber=9999999999999999999", b"?muploadid&limit=x"]
-            ),
-            st.sampled_from(
-                [b"", b"Host: $HOST\r\n", b"Host: $HOST\r\nContent-Length: 3\r\n"]
-                + [b"Host: $HOST\r\nTransfer-Encoding: chunked\r\n", b"Host\r\n"]
-                + [b"Host: $HOST\r\nContent-Length: 99999999999\r\n", b"Range: bytes=x\r\n"]
-                + [b"Host: $HOST\r\nExpect: 100-continue\r\nContent-Length: 4\r\n"]
-            ),
+            st.sampled_from(TARGETS),
+            st.sampled_from(HEADERS),
             st.binary(max_size=60),
         ),
     )
@@ -455,7 +469,7 @@ def test_list_uploads_in_pages(client: Client) -> None:
     assert client("GET", "/?muploadid&marker=nonsense").status == 400
     first = client("GET", "/?muploadid&limit=1").json["DataSet"][0]
     assert first["FileName"] == "a"
-    assert abs(first["StartTime"] - os.stat("/proc/self").st_mtime) < 3600
+    assert abs(first["StartTime"] - time.time()) < 60
 
 
 def test_get_head_and_delete(client: Client) -> None:

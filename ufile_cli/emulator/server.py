@@ -425,7 +425,7 @@ class _Exchange:
         self.effects = self.emulator.faults.effects(
             Occasion(
                 self.call, self.named, self.request.key, self.part, self.upload_id,
-                self.connection.requests > 0,
+                self.connection.requests > 1,
             )
         )  # fmt: skip
         effects = self.effects
@@ -563,8 +563,8 @@ class _Exchange:
             left = memoryview(head + body)
             while left:
                 portion = pace.portion(left)
-                connection.send(portion)
                 pace.passed(len(portion))
+                connection.send(portion)
                 left = left[len(portion) :]
         else:
             connection.send(head + body)
@@ -597,8 +597,8 @@ class _Exchange:
                 count = os.preadv(piece.fd, [room], piece.offset + done)
                 if count == 0:
                     raise Disconnected("a stored object is shorter than its metadata says")
-                self.connection.send(room[:count])
                 pace.passed(count)
+                self.connection.send(room[:count])
                 done += count
 
     def _end(self, keep: bool) -> bool:
