@@ -295,7 +295,7 @@ class Client:
                 query,
                 _with_type(headers),
                 body,
-                lambda answer: response.parse_part_etag(answer, call, number),
+                lambda answer: response.parse_part_etag(answer, call),
             )
         except UFileError as error:
             if error.part is None:

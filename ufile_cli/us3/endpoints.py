@@ -249,13 +249,13 @@ def _parse_url(text: str, custom_domain: bool) -> Endpoint:
             "the endpoint's URL holds credentials; keys belong into UFILE_PUBLIC_KEY and "
             "UFILE_PRIVATE_KEY or a profile"
         )
+    if not netloc:
+        raise EndpointError("the endpoint's URL names no host")
     tail = rest[len(netloc) :]
     if tail.strip("/"):
         raise EndpointError(
             "the endpoint's URL must end after the host: no path, query or fragment"
         )
-    if not netloc:
-        raise EndpointError("the endpoint's URL names no host")
     return _build(scheme, netloc, custom_domain)
 
 
