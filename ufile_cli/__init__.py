@@ -4,6 +4,6 @@ The public names are imported when they are first asked for, since `ufile --vers
 every import of this package.
 """
 
-from ufile_cli._version import VERSION as __version__
+from ufile_cli._version import VERSION as __version__  # noqa: N811
 
 __all__ = ["__version__"]

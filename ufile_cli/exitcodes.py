@@ -41,7 +41,7 @@ _WORST_FIRST = (
 
 
 def worst(codes: list[int]) -> int:
-    """The exit code of several uploads together: 1, 77, 66, 74, 75 in that order, 0 when all are."""
+    """The exit code of several uploads together: the worst in the order 1, 77, 66, 74, 75."""
     for code in _WORST_FIRST:
         if code in codes:
             return int(code)

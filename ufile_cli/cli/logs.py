@@ -1,0 +1,103 @@
+"""What -v and --log-file write: requests, events and errors, with secrets taken out.
+
+Redaction happens here, where text leaves the process, and not at each call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, TextIO
+
+from ufile_cli.cli.options import Verbosity
+from ufile_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from ufile_cli.us3.client import RequestRecord
+
+__all__ = ["Log", "redact"]
+
+_SECRETS: set[str] = set()
+_PATTERNS = (
+    (re.compile(r"(Authorization['\"]?\s*[:=]\s*['\"]?)UCloud [^\s'\"]+"), r"\1UCloud [redacted]"),
+    (re.compile(r"(Signature=)[^&\s]+"), r"\1[redacted]"),
+)
+
+
+def keep_secret(text: str) -> None:
+    """From now on this text appears in no output."""
+    if text:
+        _SECRETS.add(text)
+
+
+def redact(text: str) -> str:
+    """The text without private keys and signatures."""
+    for secret in _SECRETS:
+        text = text.replace(secret, "[redacted]")
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class Log:
+    """Where a command's log lines go: standard error with -v, a file with --log-file.
+
+    Attributes:
+        shown: shows a line to the person; replaced while bars are drawn, which must not be
+            written into.
+    """
+
+    def __init__(self, verbosity: Verbosity) -> None:
+        from ufile_cli.cli.signals import SIGNALS
+
+        SIGNALS.verbose = verbosity.verbose
+        self.verbosity = verbosity
+        self.shown: Callable[[str], None] = _to_stderr
+        self._file: TextIO | None = None
+        if verbosity.log_file is not None:
+            try:
+                fd = os.open(
+                    verbosity.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+                )
+                self._file = os.fdopen(fd, "a", encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise UsageError(
+                    f"the log file {verbosity.log_file} can't be written: {error.strerror}"
+                ) from error
+
+    def write(self, line: str, *, level: int = 1) -> None:
+        """Log one line; shown where -v was given at least `level` times."""
+        line = redact(line)
+        if self._file is not None:
+            moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
+            try:
+                self._file.write(f"{moment} {line}\n")
+                self._file.flush()
+            except (OSError, ValueError):
+                self._file = None  # a full disk must not end an upload
+        if self.verbosity.verbose >= level and not self.verbosity.quiet:
+            self.shown(line)
+
+    def request(self, record: RequestRecord) -> None:
+        """Log a request; workers call this from their threads."""
+        if not self.verbosity.verbose and self._file is None:
+            return
+        answer = str(record.status) if record.status is not None else "no answer"
+        session = f" session {record.session_id}" if record.session_id else ""
+        size = f" {record.body_size} bytes" if record.body_size else ""
+        trouble = f": {record.error}" if record.error else ""
+        self.write(
+            f"{record.method} {record.target} ({record.call}{size}) -> {answer} "
+            f"in {record.seconds:.2f} s{session}{trouble}"
+        )
+
+
+def _to_stderr(line: str) -> None:
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # a terminal that has gone away ends no upload

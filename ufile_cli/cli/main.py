@@ -1,0 +1,150 @@
+"""The command `ufile`: its subcommands, its signals, and the one place where errors end.
+
+Commands are imported when they are called: `ufile --help` must not pay for requests. Every
+failure leaves through `run`, as one short paragraph on standard error and an exit code of
+`exitcodes.ExitCode`; no traceback reaches a person who did not ask for it with -v -v.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import threading
+from typing import NoReturn, cast
+
+import click
+
+from ufile_cli._version import VERSION
+from ufile_cli.cli.signals import SIGNALS
+from ufile_cli.errors import UFileError
+from ufile_cli.exitcodes import ExitCode
+
+__all__ = ["cli", "run"]
+
+COMMANDS = {
+    "upload": "Upload a file; run again after a failure, it goes on.",
+    "resume": "Go on with an upload that was interrupted.",
+    "status": "Show what is running, interrupted, paused, failed and finished.",
+    "abort": "Give an upload up: free its parts on the server, drop its journal.",
+    "serve": "Run a local US3-compatible server, to try out and to test against.",
+}
+"""Each command with its line in `ufile --help`; its module is `ufile_cli.cli.<name>`."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed, and not for a list of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ufile_cli.cli.{cmd_name.replace('-', '_')}")
+        return cast(click.Command, module.command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"There is no command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  ufile upload backups big.iso ./big.iso --endpoint cn-bj
+  ufile status
+  ufile resume --last
+  ufile upload try-out hello ./hello.txt --endpoint local
+""",
+)
+@click.version_option(VERSION, prog_name="ufile", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Resumable uploads to UCloud's object storage US3 (UFile).
+
+    A file goes up in parts; what is up is written to a journal on disk, so that an upload goes
+    on where it stopped, even after kill -9 or a power cut.
+    """
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and end the process with its exit code."""
+    SIGNALS.install()
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # nobody is there to read it any more
+    if threading.active_count() > 1:
+        # Workers may sit in a socket that nobody waits for; they are daemons, but the
+        # interpreter's own farewell can still stumble over one that is just printing.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = cli.main(arguments, prog_name="ufile", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        _usage(error)
+        return int(ExitCode.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        _say("\nufile: stopped")
+        return int(ExitCode.SIGINT)
+    except UFileError as error:
+        from ufile_cli.cli.report import explain
+
+        explain(error)
+        _traceback_if_asked()
+        return error.code
+    except BrokenPipeError:
+        # The reader of our standard output has enough (`ufile status | head`).
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        _say(
+            f"ufile: this is a bug of ufile itself: {type(error).__name__}: {error}\n"
+            "  please report it with the output of the same command under -v -v"
+        )
+        _traceback_if_asked()
+        return int(ExitCode.INTERNAL)
+
+
+def _usage(error: click.ClickException) -> None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    _say(f"ufile: {error.format_message()}")
+    if context is not None:
+        _say(f"  see: {context.command_path} --help")
+
+
+def _traceback_if_asked() -> None:
+    if SIGNALS.verbose >= 2:
+        import traceback
+
+        from ufile_cli.cli.logs import redact
+
+        _say(redact(traceback.format_exc()))
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except (OSError, ValueError):
+        pass  # a terminal that has gone away

@@ -1,0 +1,132 @@
+"""Results and errors, as text for a person and as JSON for a program; no decision is made here.
+
+An error is one paragraph: what happened and to which part, what the server said, what to type
+next. Names and the server's words are shown with control characters escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ufile_cli.errors import ServerError, Stopped, UFileError
+from ufile_cli.progress import text
+
+if TYPE_CHECKING:
+    from ufile_cli.multipart.request import Progress, Result
+
+__all__ = ["explain", "failure_json", "print_json", "summary"]
+
+
+def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
+    """Write the paragraph about an error to standard error.
+
+    Args:
+        ways_on: commands to type next, besides the error's own hint.
+    """
+    what = error.message
+    if error.part is not None and not what.startswith(f"part {error.part}"):
+        what = f"part {error.part}: {what}"
+    lines = [f"ufile: {text.printable(what)}"]
+    if isinstance(error, ServerError):
+        said = [f"HTTP {error.status}"]
+        if error.ret_code is not None:
+            said.append(f"RetCode {error.ret_code}")
+        if error.err_msg:
+            said.append(f"ErrMsg {json.dumps(error.err_msg, ensure_ascii=False)}")
+        if error.session_id:
+            said.append(f"X-SessionId {error.session_id}")
+        lines.append(text.printable("  the server said: " + ", ".join(said)))
+    if error.hint and error.hint not in ways_on:
+        lines.append(f"  {text.printable(error.hint)}")
+    lines += [f"  {text.printable(way)}" for way in ways_on]
+    from ufile_cli.cli.logs import redact
+
+    try:
+        click.echo(redact("\n".join(lines)), err=True)
+    except (OSError, ValueError):
+        pass  # a terminal that has gone away
+
+
+def summary(result: Result, *, source: str) -> None:
+    """Write what a finished upload came to, to standard error."""
+    speed = ""
+    if result.bytes_sent and result.seconds > 0.05:
+        speed = f", {text.rate(result.bytes_sent / result.seconds)}"
+    parts = []
+    if result.journal_id is not None:
+        parts.append(f"{text.count(result.parts)} parts")
+        if result.parts_reused:
+            parts.append(
+                f"{text.count(result.parts_sent)} sent now, "
+                f"{text.count(result.parts_reused)} were up already"
+            )
+        if result.parts_changed:
+            parts.append(f"{text.count(result.parts_changed)} had changed")
+    parts.append("verified by its ETag" if result.verified == "etag" else "every part verified")
+    where = f"{result.bucket}/{result.key}"
+    lines = [
+        f"uploaded {source} to {where}",
+        f"  {text.size(result.size)} in {text.seconds(result.seconds)}{speed}; " + ", ".join(parts),
+        f"  {result.url}",
+    ]
+    try:
+        for line in lines:
+            click.echo(text.printable(line), err=True)
+    except (OSError, ValueError):
+        pass  # a terminal that has gone away
+
+
+def failure_json(
+    error: UFileError,
+    *,
+    journal_id: str | None,
+    bucket: str,
+    key: str,
+    size: int | None,
+    progress: Progress,
+    seconds: float,
+) -> dict[str, Any]:
+    """The result document of an upload that failed: the same fields as of one that did not."""
+    return {
+        "journal_id": journal_id,
+        "bucket": bucket,
+        "key": key,
+        "url": None,
+        "size": size,
+        "etag": None,
+        "verified": None,
+        "parts": progress.parts,
+        "parts_sent": progress.parts_sent,
+        "parts_reused": progress.parts_reused,
+        "parts_changed": progress.parts_changed,
+        "bytes_sent": progress.bytes_sent,
+        "seconds": round(seconds, 3),
+        "exit_code": error.code,
+        "error": error.as_json(),
+    }
+
+
+def success_json(result: Result) -> dict[str, Any]:
+    """The result document of an upload."""
+    return result.as_json() | {"exit_code": 0, "error": None}
+
+
+def print_json(document: object) -> None:
+    """One JSON document, alone, on standard output."""
+    from ufile_cli.cli.logs import redact
+
+    sys.stdout.write(redact(json.dumps(document, indent=2)) + "\n")
+    sys.stdout.flush()
+
+
+def stopped_words(error: UFileError) -> str:
+    """What a signal is called."""
+    if isinstance(error, Stopped):
+        import signal
+
+        return signal.Signals(error.signum).name
+    return error.message

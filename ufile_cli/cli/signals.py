@@ -1,0 +1,54 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first one stops an upload well, the second leaves at once.
+
+Signals that were ignored when the program started stay ignored (nohup, `&`). While no upload
+runs, a signal ends the command where it stands, as an exception in the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from ufile_cli.errors import Stopped
+from ufile_cli.multipart.workers import Stop
+
+__all__ = ["SIGNALS", "Signals"]
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Signals:
+    """The process's signals.
+
+    Attributes:
+        stop: told by the first signal while an upload runs.
+        uploading: whether an upload runs that takes care of stopping itself.
+        verbose: how often -v was given; the error boundary wants to know.
+    """
+
+    def __init__(self) -> None:
+        self.stop = Stop()
+        self.uploading = False
+        self.verbose = 0
+        self._asked = False
+
+    def install(self) -> None:
+        """Take the signals over, apart from those that are ignored."""
+        for name in _NAMES:
+            signum = getattr(signal, name, None)
+            if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            os._exit(128 + signum)
+        self._asked = True
+        if self.uploading:
+            self.stop.ask(signum)
+        else:
+            raise Stopped("stopped by a signal", signum=signum)
+
+
+SIGNALS = Signals()
+"""The one instance: a process has one set of signals."""

@@ -1,0 +1,267 @@
+"""`ufile status`: the journals, as a table, one in full, or JSON. Looks, and changes nothing.
+
+Old receipts are not read: a document without a part log is one, and its file's time says its age.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from ufile_cli.cli.options import Verbosity, verbosity_options
+from ufile_cli.cli.stores import open_store
+from ufile_cli.errors import JournalDamaged, UsageError
+from ufile_cli.journal.store import Listed, Store, View
+from ufile_cli.progress import text
+
+__all__ = ["command"]
+
+_OLD = 7 * 86400.0
+_WIDE = 120
+_COLOURS = {
+    "running": "cyan",
+    "interrupted": "yellow",
+    "paused": "yellow",
+    "failed": "red",
+    "damaged": "red",
+    "finished": "green",
+}
+
+
+@click.command(
+    "status",
+    epilog="""\b
+Examples:
+  ufile status
+  ufile status 7k2m9xqa
+  ufile status --json | jq -r '.[] | select(.state == "interrupted") | .journal_id'
+""",
+)
+@click.argument("journal_id", required=False)
+@click.option("--all", "every", is_flag=True, help="Receipts older than 7 days too.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, on standard output.")
+@verbosity_options
+def command(journal_id: str | None, every: bool, as_json: bool, **values: Any) -> int:
+    """Show what is running, interrupted, paused, failed and finished."""
+    Verbosity.of(values)
+    store = open_store()
+    if journal_id is not None:
+        return _one(store, store.find(journal_id), as_json)
+    now = time.time()
+    views: list[View | _Damaged] = []
+    for listed in store.listing():
+        if listed.receipt and not every and now - listed.touched > _OLD:
+            continue
+        try:
+            view = _look(store, listed)
+        except UsageError:
+            continue  # removed meanwhile
+        if (
+            not every
+            and isinstance(view, View)
+            and view.state == "finished"
+            and now - _seconds(view.document.updated_at) > _OLD
+        ):
+            continue
+        views.append(view)
+    if as_json:
+        from ufile_cli.cli.report import print_json
+
+        print_json([_brief(view) for view in views])
+        return 0
+    if not views:
+        click.echo("no uploads; ufile upload BUCKET KEY FILE begins one", err=True)
+        return 0
+    _table(views, now)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Damaged:
+    """A journal that can't be trusted, and why."""
+
+    journal_id: str
+    path: str
+    error: str
+
+
+def _look(store: Store, listed: Listed) -> View | _Damaged:
+    try:
+        return store.peek(listed.journal_id)
+    except JournalDamaged as error:
+        return _Damaged(listed.journal_id, error.path, error.message)
+
+
+def _brief(view: View | _Damaged) -> dict[str, Any]:
+    """A document for JSON, with what is counted from the parts."""
+    if isinstance(view, _Damaged):
+        return {
+            "journal_id": view.journal_id,
+            "state": "damaged",
+            "path": view.path,
+            "error": view.error,
+        }
+    document = view.document.fields(view.parts)
+    return document | {
+        "state": view.state,
+        "bytes_done": view.bytes_done,
+        "parts_done": view.parts_done,
+        "pause_offset": view.pause_offset,
+        "pid": view.document.pid if view.held else None,
+    }
+
+
+def _one(store: Store, journal_id: str, as_json: bool) -> int:
+    view = store.peek(journal_id)
+    if as_json:
+        from ufile_cli.cli.report import print_json
+
+        etags = list(view.parts.etags()) if view.parts is not None else []
+        print_json(_brief(view) | {"etaglist": etags})
+        return 0
+    for name, value in _rows(view):
+        click.echo(f"{name:<15} {text.printable(str(value))}")
+    return 0
+
+
+def _rows(view: View) -> list[tuple[str, object]]:
+    document = view.document
+    rows: list[tuple[str, object]] = [
+        ("journal id", document.journal_id),
+        ("state", view.state + (f" (process {document.pid})" if view.held else "")),
+        ("kind", document.kind),
+        ("to", f"{document.bucket}/{document.key}"),
+        ("endpoint", document.endpoint + (" (custom domain)" if document.custom_domain else "")),
+        ("profile", document.profile or "-"),
+        ("from", document.localfile or "a stream"),
+        ("upload id", document.uploadid or "-"),
+        ("done", f"{_done(view)} ({text.count(view.bytes_done)} bytes)"),
+        ("parts", f"{text.count(view.parts_done)} of {_parts_of(view)}"),
+        ("block size", f"{text.count(document.blocksize)} bytes" if document.blocksize else "-"),
+        ("first missing", f"part {view.parts.pause}" if view.parts is not None else "part 0"),
+        ("pause offset", f"byte {view.pause_offset}"),
+        ("mime type", document.mime_type or "-"),
+        ("storage class", document.storage_class or "the bucket's"),
+    ]
+    rows += [(f"meta {name}", value) for name, value in document.meta.items()]
+    rows += [(f"header {name}", value) for name, value in document.header.items()]
+    rows += [(f"option {name}", _option(value)) for name, value in document.options.items()]
+    rows += [
+        ("begun", f"{document.created_at} on {document.host}"),
+        ("last written", document.updated_at),
+        ("journal", str(view.path)),
+    ]
+    if document.error is not None:
+        rows.append(("stopped by", document.error.get("message")))
+        said = {name: document.error.get(name) for name in ("ret_code", "err_msg", "session_id")}
+        rows += [(name, value) for name, value in said.items() if value is not None]
+    if document.result is not None:
+        rows += [(name, document.result.get(name)) for name in ("etag", "verified", "url")]
+    if view.state == "finished":
+        rows.append(("forget it with", "ufile clean"))
+    elif not view.held:
+        replay = "" if document.kind == "file" else "the same stream again | "
+        rows.append(("go on with", f"{replay}ufile resume {document.journal_id}"))
+        rows.append(("give up with", f"ufile abort {document.journal_id}"))
+    return rows
+
+
+def _option(value: object) -> object:
+    return "-" if value is None else value
+
+
+def _parts_of(view: View) -> str:
+    document = view.document
+    if document.result is not None:
+        return text.count(int(document.result.get("parts", 0)))
+    if document.total is None or not document.blocksize:
+        return "?"
+    return text.count(-(-document.total // document.blocksize))
+
+
+def _percent(view: View) -> str:
+    total = view.document.total
+    if view.document.result is not None:
+        return "100%"
+    if total is None:
+        return "-"
+    return f"{view.bytes_done * 100 // total if total else 100}%"
+
+
+def _done(view: View) -> str:
+    if view.document.result is not None:
+        return text.size(view.bytes_done)
+    return text.amount(view.bytes_done, view.document.total)
+
+
+def _age(moment: str, now: float) -> str:
+    seconds = max(0.0, now - _seconds(moment))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def _seconds(moment: str) -> float:
+    """RFC 3339 to seconds since the epoch; now for what can't be read."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def _table(views: list[View | _Damaged], now: float) -> None:
+    """Two lines an upload on a narrow terminal, one on a wide one and where there is none."""
+    rows = [_cells(view, now) for view in views]
+    head = ("JOURNAL", "STATE", "DONE", "", "PARTS", "AGE", "PID")
+    widths = [max(text.columns(row[0][i]) for row in [(head, ""), *rows]) for i in range(len(head))]
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns
+    wide = not terminal or width >= _WIDE
+    line = _line(head, widths)
+    click.secho(line + "  FROM -> TO" if wide else line, bold=True)
+    for cells, names in rows:
+        line = _line(cells, widths, colour=terminal)
+        used = sum(widths) + 2 * (len(widths) - 1)
+        if not wide:
+            click.echo(line)
+            click.echo("          " + text.fit(names, max(20, width - 11)))
+        elif terminal:
+            click.echo(f"{line}  {text.fit(names, max(20, width - used - 3))}")
+        else:
+            click.echo(f"{line}  {names}")
+
+
+def _cells(view: View | _Damaged, now: float) -> tuple[tuple[str, ...], str]:
+    if isinstance(view, _Damaged):
+        row = (text.printable(view.journal_id), "damaged", "-", "", "-", "-", "-")
+        return row, text.printable(view.error)
+    document = view.document
+    row = (
+        document.journal_id,
+        view.state,
+        _done(view),
+        _percent(view),
+        f"{text.count(view.parts_done)}/{_parts_of(view)}",
+        _age(document.updated_at if document.result else document.created_at, now),
+        str(document.pid) if view.held else "-",
+    )
+    source = document.localfile or "a stream"
+    return row, text.printable(f"{source} -> {document.bucket}/{document.key}")
+
+
+def _line(cells: tuple[str, ...], widths: list[int], *, colour: bool = False) -> str:
+    padded = []
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - text.columns(cell))
+        shown = cell
+        if colour and index == 1 and cell in _COLOURS:
+            shown = click.style(cell, fg=_COLOURS[cell])
+        padded.append(space + shown if index in (2, 3, 4, 5, 6) else shown + space)
+    return "  ".join(padded).rstrip()

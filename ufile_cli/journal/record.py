@@ -1,0 +1,278 @@
+"""The memory of one upload while it runs: its document and its parts, kept in step with the disk.
+
+`Record` is all the engine knows of journals; it keeps everything in memory and serves uploads
+without a journal as it is. `JournalRecord` writes each change down as well. Workers call
+`acknowledge` from their threads, everything else belongs to the coordinator; the one lock is in
+here.
+
+Invariant: what `acknowledge` returned from is in the kernel's hands, and is on disk after `flush`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ufile_cli.etag import DIGEST_SIZE, part_etag
+from ufile_cli.journal.document import Identity, JournalDocument, State
+from ufile_cli.journal.durable import AppendFile, FileLayer, Lock, remove, replace
+from ufile_cli.journal.partlog import CONFIRMED, head_line, part_line
+from ufile_cli.journal.parts import PartTable
+
+__all__ = ["JournalRecord", "Record"]
+
+_LEAST_LOG_LINES = 1024
+"""A log shorter than this is not worth a rewrite of the document."""
+
+
+class Record:
+    """One upload's document and parts, in memory.
+
+    Attributes:
+        document: the coordinator may read and set its fields; `save` makes them last.
+        parts: the parts that count as up; None before the server gave an upload id.
+    """
+
+    def __init__(self, document: JournalDocument, parts: PartTable | None) -> None:
+        self.document = document
+        self.parts = parts
+        self._lock = threading.Lock()
+        self._provisional: dict[int, tuple[str, bytes | None]] = {}
+
+    @property
+    def journal_id(self) -> str | None:
+        """The journal's id; None where nothing is written down."""
+        return None
+
+    def begin(self, upload_id: str, block_size: int) -> None:
+        """A (new) multipart upload: the parts of an earlier upload id are forgotten."""
+        with self._lock:
+            self.document.uploadid = upload_id
+            self.document.blocksize = block_size
+            self.parts = PartTable(block_size)
+            self._provisional.clear()
+            self._rewrite()
+
+    def start_over(self) -> None:
+        """The upload id is dead: there is none until the next `begin`."""
+        with self._lock:
+            self.document.uploadid = None
+            self.document.blocksize = None
+            self.parts = None
+            self._provisional.clear()
+            self._rewrite()
+
+    def acknowledge(
+        self,
+        upload_id: str,
+        number: int,
+        etag: str,
+        digests: bytes | None,
+        *,
+        provisional: bool = False,
+    ) -> None:
+        """The server has the part. Called by workers.
+
+        Args:
+            upload_id: what the part was sent under. A worker that comes home after its upload id
+                was given up must not speak for the next one.
+            digests: SHA-1 digests of the part's blocks, where they are known.
+            provisional: it does not count before `confirm`.
+        """
+        with self._lock:
+            if self.parts is None or upload_id != self.document.uploadid:
+                return
+            if provisional:
+                self._provisional[number] = (etag, digests)
+            else:
+                self.parts.record(number, etag, digests)
+            self._append(number, etag, digests, provisional)
+
+    def confirm(self) -> None:
+        """The replayed stream is the one that was begun: provisional parts count from now on."""
+        with self._lock:
+            if self.parts is None or not self._provisional:
+                return
+            for number, (etag, digests) in self._provisional.items():
+                self.parts.record(number, etag, digests)
+            self._provisional.clear()
+            self._append_confirmed()
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """These parts are not up after all (lost, or their content has changed)."""
+        with self._lock:
+            if self.parts is None:
+                return
+            for number in numbers:
+                self.parts.drop(number)
+            self._rewrite()
+
+    def set_source(self, size: int, identity: Identity) -> None:
+        """The file's identity from now on; set by `save` with everything else."""
+        self.document.size = size
+        self.document.source = identity
+
+    def save(self, state: State | None = None, error: dict[str, Any] | None = None) -> None:
+        """Write everything down, with a new state where one is given."""
+        with self._lock:
+            if state is not None:
+                self.document.state = state
+                self.document.error = error
+            self._rewrite()
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The object is there: what is left is a receipt."""
+        with self._lock:
+            self.document.state = "finished"
+            self.document.error = None
+            self.document.result = result
+            self._rewrite()
+
+    def flush(self) -> None:
+        """Make all acknowledgements so far survive a loss of power."""
+
+    def close(self) -> None:
+        """Let go of it; another process may work on it from now on."""
+
+    # What a record on disk does besides; all called with the lock held.
+
+    def _rewrite(self) -> None:
+        """Write the document anew."""
+
+    def _append(self, number: int, etag: str, digests: bytes | None, provisional: bool) -> None:
+        """Write one acknowledged part down."""
+
+    def _append_confirmed(self) -> None:
+        """Write down that the provisional parts count."""
+
+
+class JournalRecord(Record):
+    """A record with a journal on disk, whose kernel lock this process holds.
+
+    Args:
+        path: the document's path; the log's is derived from it.
+        lock: held until `close`.
+        now: gives the time, RFC 3339.
+
+    Nothing is written before `save` or `begin`, which begin a new log; so a torn tail of the old
+    one is gone with it.
+
+    Every method that writes raises JournalWriteError.
+    """
+
+    def __init__(
+        self,
+        document: JournalDocument,
+        parts: PartTable | None,
+        path: Path,
+        lock: Lock,
+        layer: FileLayer,
+        now: Callable[[], str],
+    ) -> None:
+        super().__init__(document, parts)
+        self.path = path
+        self._file_lock: Lock | None = lock
+        self._layer = layer
+        self._now = now
+        self._log: AppendFile | None = None
+        self._log_lines = 0
+        self._flushing = threading.Lock()
+
+    @property
+    def journal_id(self) -> str | None:
+        return self.document.journal_id
+
+    def claim(self) -> None:
+        """Write down that this process works on it from now on."""
+        self.document.pid, self.document.host = os.getpid(), socket.gethostname()
+        self.save("running")
+
+    @property
+    def log_path(self) -> Path:
+        return self.path.with_suffix(".parts.jsonl")
+
+    def flush(self) -> None:
+        # Not under the record's lock: a slow fsync must not hold up acknowledgements. The log may
+        # be exchanged meanwhile, but then everything in the old one is in the flushed document.
+        with self._flushing:
+            log = self._log
+            if log is not None:
+                log.flush()
+
+    def close(self) -> None:
+        with self._flushing, self._lock:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+            if self._file_lock is not None:
+                if self.document.state == "finished":
+                    remove(self._file_lock.path, self._layer)  # a receipt has no lock file
+                self._file_lock.release()
+                self._file_lock = None
+
+    def drop(self) -> None:
+        """Remove the journal for good; the record can't be used after it."""
+        with self._flushing, self._lock:
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+            # The document first: a log or lock without one means nothing to anybody.
+            remove(self.path, self._layer)
+            remove(self.log_path, self._layer)
+            if self._file_lock is not None:
+                remove(self._file_lock.path, self._layer)
+                self._file_lock.release()
+                self._file_lock = None
+
+    def _rewrite(self) -> None:
+        if self._file_lock is None:
+            return  # closed while a late worker came home
+        document = self.document
+        document.rewrites += 1
+        document.updated_at = self._now()
+        replace(self.path, document.chunks(self.parts), self._layer)
+        if document.state == "finished":
+            # A document without a log is a receipt: `status` need not read old ones.
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+            remove(self.log_path, self._layer)
+            remove(self._file_lock.path, self._layer)
+            return
+        # Only now a new log: until the document was durable, the old log was needed. A crash in
+        # between leaves a log of an earlier rewrite, which is ignored.
+        head = [head_line(document.uploadid, document.rewrites)]
+        for number, (etag, digests) in self._provisional.items():
+            head.append(part_line(number, etag, self._extra(etag, digests), provisional=True))
+        replace(self.log_path, head, self._layer)
+        if self._log is not None:
+            self._log.close()
+        self._log = AppendFile(self.log_path, sum(map(len, head)), self._layer)
+        self._log_lines = 0
+
+    def _append(self, number: int, etag: str, digests: bytes | None, provisional: bool) -> None:
+        if self._log is None:
+            return
+        line = part_line(number, etag, self._extra(etag, digests), provisional=provisional)
+        self._log.append(line)
+        self._log_lines += 1
+        parts = self.parts
+        if parts is not None and self._log_lines >= max(
+            _LEAST_LOG_LINES, len(parts) - self._log_lines
+        ):
+            self._rewrite()
+
+    def _append_confirmed(self) -> None:
+        if self._log is not None:
+            self._log.append(CONFIRMED)
+
+    @staticmethod
+    def _extra(etag: str, digests: bytes | None) -> bytes | None:
+        """The digests, where a reader can't tell them from the ETag."""
+        if digests is None or (len(digests) == DIGEST_SIZE and etag == part_etag(digests)):
+            return None
+        return digests

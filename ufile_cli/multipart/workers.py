@@ -1,0 +1,119 @@
+"""A bounded set of threads that run jobs and report to an inbox. Knows no US3.
+
+Threads are daemons: nothing waits for a socket at exit. A thread is started when a job finds
+none idle, so an upload of two parts starts two threads. The coordinator owns a crew and reads the
+inbox; it never submits more jobs than it wants in flight, so no queue builds up in here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+__all__ = ["Crew", "Inbox", "Outcome", "Stop", "StopAsked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A job came to its end.
+
+    Attributes:
+        token: what the job was submitted with.
+        value: what it returned.
+        error: what it raised, or None.
+    """
+
+    token: object
+    value: object
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """A signal asked to stop."""
+
+    signum: int
+
+
+Inbox = SimpleQueue[object]
+"""Where everything that happens reaches the coordinator. put() is safe in a signal handler."""
+
+
+class Stop:
+    """Asks uploads to stop; made once for a command, told by its signal handler.
+
+    Attributes:
+        signum: the signal that asked, None while none did.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._inboxes: list[Inbox] = []
+
+    def ask(self, signum: int) -> None:
+        """Stop; may be called from a signal handler or from any thread."""
+        self.signum = signum
+        for inbox in self._inboxes:
+            inbox.put(StopAsked(signum))
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.signum is not None
+
+    def watch(self, inbox: Inbox) -> None:
+        """Tell this inbox, at once where it was asked already."""
+        self._inboxes.append(inbox)
+        if self.signum is not None:
+            inbox.put(StopAsked(self.signum))
+
+    def unwatch(self, inbox: Inbox) -> None:
+        """Tell this inbox no more."""
+        if inbox in self._inboxes:
+            self._inboxes.remove(inbox)
+
+
+class Crew:
+    """Threads that run jobs; each outcome goes to the inbox.
+
+    Attributes:
+        busy: jobs submitted whose outcome the coordinator has not counted with `home` yet.
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.inbox = inbox
+        self.busy = 0
+        self._threads = 0
+        self._jobs: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
+
+    def submit(self, token: object, job: Callable[[], object]) -> None:
+        """Run the job in a thread of its own or an idle one."""
+        self.busy += 1
+        if self.busy > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"part-{self._threads}", daemon=True).start()
+        self._jobs.put((token, job))
+
+    def home(self) -> None:
+        """The coordinator has taken an outcome from the inbox."""
+        self.busy -= 1
+
+    def dismiss(self) -> None:
+        """No more jobs: idle threads end, busy ones after their job."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+    def _work(self) -> None:
+        while (order := self._jobs.get()) is not None:
+            token, job = order
+            value: object = None
+            failure: BaseException | None = None
+            try:
+                value = job()
+            except BaseException as error:  # whatever it is, the coordinator decides
+                failure = error
+            del order, job
+            self.inbox.put(Outcome(token, value, failure))
+            del token, value, failure
