@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ufile_cli.emulator.objects import (
-    IncomingPart,
-    NoSuchUpload,
-    ObjectStore,
-    PartTable,
-    StoredObject,
-    StoredPart,
-    Upload,
-)
+from ufile_cli.emulator.content import PartTable, StoredPart, Upload
+from ufile_cli.emulator.objects import IncomingPart, NoSuchUpload, ObjectStore, StoredObject
 from ufile_cli.emulator.protocol import ETAG_BLOCK, ContentHash, Refusal
 
 BUCKET = "demo"
@@ -345,3 +340,25 @@ def test_old_leavings_are_swept_and_young_ones_are_not(tmp_path: Path) -> None:
     assert young.directory.exists()
     old.close()
     young.abandon()
+
+
+def test_two_writers_of_one_key_leave_one_object(store: ObjectStore, tmp_path: Path) -> None:
+    def write(mark: int) -> None:
+        for _ in range(20):
+            put(store, "key", bytes([mark]) * 100)
+
+    threads = [threading.Thread(target=write, args=(mark,)) for mark in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.suppress(Refusal):
+            assert len(set(read(store, "key"))) == 1
+    assert len(list((tmp_path / BUCKET / "content").iterdir())) == 1
+
+
+def test_bytes_can_be_discarded(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path, discard=True)
+    upload = store.initiate(BUCKET, upload_of("key", ETAG_BLOCK))
+    etag = send(store, upload, 0, b"abc")
+    assert finish(store, upload, etag).size == 3
+    assert (tmp_path / BUCKET / "content" / upload.upload_id / "data").stat().st_size == 0

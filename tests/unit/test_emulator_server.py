@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ufile_cli.emulator.objects import PartTable, StoredPart
+from ufile_cli.emulator.content import PartTable, StoredPart
 from ufile_cli.emulator.protocol import object_etag, sign
 from ufile_cli.emulator.server import Emulator
 

@@ -14,15 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ufile_cli.emulator.content import Content, Upload
 from ufile_cli.emulator.faults import Effects
-from ufile_cli.emulator.objects import (
-    Content,
-    NoSuchUpload,
-    ObjectStore,
-    StoredObject,
-    Upload,
-    upload_order,
-)
+from ufile_cli.emulator.objects import NoSuchUpload, ObjectStore, StoredObject, upload_order
 from ufile_cli.emulator.protocol import (
     PART_NUMBERS,
     PUT_LIMIT,

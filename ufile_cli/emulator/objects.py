@@ -11,9 +11,7 @@ emulator promises to survive a kill, not a power cut.
                                      data, over         bytes of the parts
     DIR/<bucket>/staging/                               what is not yet, or no longer, there
 
-Part n first goes to its own place in `data`, n x block size; sent again, it gets a new region in
-`over`, so a broken transfer never harms what is stored. A record of the table lies within one
-page and is written by one pwrite, which a kill does not tear. Finish checks the table and renames;
+How bytes lie in these files is content.py's affair. Finish checks the table of parts and renames;
 it copies nothing and needs little memory, whatever the number of parts.
 
 Invariants: no lock is held while bytes arrive; file names never come from a key; an upload is
@@ -28,27 +26,32 @@ import hashlib
 import json
 import os
 import re
-import struct
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ufile_cli.emulator.content import (
+    SCAN_BYTES,
+    Content,
+    PartTable,
+    Region,
+    StoredPart,
+    Upload,
+    check_parts,
+    open_data,
+    reread_etag,
+)
 from ufile_cli.emulator.protocol import (
     ETAG_BLOCK,
-    PART_NUMBERS,
     PUT_LIMIT,
     ContentHash,
-    Refusal,
     no_object,
     object_etag,
 )
 
-_FIXED = struct.Struct("<BBB5xQQd40s")
-_EXTENT = struct.Struct("<QQQ")
 _UPLOAD_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_SCAN = 1 << 20
 _STALE_SECONDS = 3600
 
 
@@ -71,160 +74,6 @@ class StoredObject:
     content: str
 
 
-@dataclass(frozen=True)
-class Upload:
-    """An unfinished upload as it was initiated."""
-
-    upload_id: str
-    key: str
-    block_size: int
-    content_type: str
-    storage_class: str
-    metadata: dict[str, str]
-    started: float
-
-
-@dataclass(frozen=True)
-class StoredPart:
-    """A part in the table of its upload. `etag` is unquoted, `digests` those of its blocks."""
-
-    number: int
-    size: int
-    etag: str
-    modified: float
-    in_slot: bool
-    offset: int
-    digests: bytes
-
-
-class PartTable:
-    """Layout of the table of parts: `_FIXED` and the block digests, padded to a power of two."""
-
-    def __init__(self, block_size: int) -> None:
-        self.blocks = max(1, -(-block_size // ETAG_BLOCK))
-        used = _FIXED.size + 20 * self.blocks
-        self.record = 1 << (used - 1).bit_length()
-        self._layout = struct.Struct(f"<BBB5xQQd40s{20 * self.blocks}s{self.record - used}x")
-
-    def pack(self, claimed: bool, part: StoredPart | None) -> bytes:
-        """The record of a part; None for a part that is not stored."""
-        if part is None:
-            return self._layout.pack(claimed, 0, 0, 0, 0, 0.0, b"", b"")
-        return self._layout.pack(
-            claimed, 1, part.in_slot, part.offset, part.size, part.modified,
-            part.etag.encode("ascii"), part.digests[: 20 * self.blocks],
-        )  # fmt: skip
-
-    def unpack(self, number: int, record: bytes) -> StoredPart | None:
-        """A part from its record; None where none is stored."""
-        _, stored, in_slot, offset, size, modified, etag, digests = self._layout.unpack(record)
-        if not stored:
-            return None
-        kept = min(self.blocks, max(1, -(-size // ETAG_BLOCK)))
-        name = etag.rstrip(b"\0").decode("ascii")
-        return StoredPart(number, size, name, modified, bool(in_slot), offset, digests[: 20 * kept])
-
-    def scan(self, fd: int, first: int) -> Iterator[StoredPart]:
-        """Stored parts numbered `first` and above, in order."""
-        step = max(1, _SCAN // self.record)
-        number = first
-        while chunk := os.pread(fd, step * self.record, number * self.record):
-            if any(chunk):
-                for at in range(0, len(chunk) - self.record + 1, self.record):
-                    if chunk[at + 1]:
-                        part = self.unpack(number + at // self.record, chunk[at : at + self.record])
-                        if part is not None:
-                            yield part
-            number += step
-
-
-class Region:
-    """A place that incoming bytes are written to, forward only."""
-
-    def __init__(self, fd: int, offset: int, *, in_slot: bool, room: int) -> None:
-        self.offset = offset
-        self.in_slot = in_slot
-        self._fd = fd
-        self._next = offset
-        self._end = offset + room
-
-    def write(self, data: memoryview) -> None:
-        """Append. Raises ValueError past the end of the region, which no caller may reach."""
-        if self._next + len(data) > self._end:
-            raise ValueError("more bytes than the region has room for")
-        while data:
-            written = os.pwrite(self._fd, data, self._next)
-            self._next += written
-            data = data[written:]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Contiguous bytes in an open file."""
-
-    fd: int
-    offset: int
-    length: int
-
-
-class Content:
-    """The bytes of an object, opened: readable though the object be replaced meanwhile."""
-
-    def __init__(self, directory: Path, size: int) -> None:
-        self._size = size
-        self._files: list[int] = []
-        try:
-            self._files.append(os.open(directory / "data", os.O_RDONLY | os.O_CLOEXEC))
-            if (directory / "extents").exists():
-                for name in ("over", "extents"):
-                    self._files.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            self.close()
-            raise
-
-    def pieces(self, start: int, stop: int) -> Iterator[Piece]:
-        """Where the bytes from `start` up to `stop` lie, in order."""
-        if len(self._files) == 1:
-            if start < stop:
-                yield Piece(self._files[0], start, stop - start)
-            return
-        table = self._files[2]
-        count = os.fstat(table).st_size // _EXTENT.size
-        index = self._extent_holding(table, count, start)
-        while start < stop:
-            logical, where, physical = self._extent(table, index)
-            end = self._extent(table, index + 1)[0] if index + 1 < count else self._size
-            length = min(end, stop) - start
-            yield Piece(self._files[where], physical + start - logical, length)
-            start += length
-            index += 1
-
-    def _extent(self, table: int, index: int) -> tuple[int, int, int]:
-        logical, where, physical = _EXTENT.unpack(
-            os.pread(table, _EXTENT.size, index * _EXTENT.size)
-        )
-        return logical, where, physical
-
-    def _extent_holding(self, table: int, count: int, position: int) -> int:
-        low, high = 0, count - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._extent(table, middle)[0] <= position:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
-    def close(self) -> None:
-        """Let go of the files."""
-        while self._files:
-            os.close(self._files.pop())
-
-
 class IncomingPart:
     """A part on its way in: write, then commit or abandon."""
 
@@ -244,11 +93,11 @@ class IncomingPart:
             if not claimed and size <= upload.block_size:
                 # The claim alone: a record may already tell of a part in `over`.
                 os.pwrite(parts, b"\1", at)
-                fd = _open_data(directory / "data")
+                fd = open_data(directory / "data")
                 place = self.number * upload.block_size
                 self._region = Region(fd, place, in_slot=True, room=size)
                 return
-            fd = _open_data(directory / "over")
+            fd = open_data(directory / "over")
             place = os.fstat(fd).st_size
             os.ftruncate(fd, place + size)
             self._region = Region(fd, place, in_slot=False, room=size)
@@ -257,7 +106,8 @@ class IncomingPart:
         """The next bytes of the part."""
         if self._region is None:
             raise ValueError("the part is not open")
-        self._region.write(data)
+        if not self._store.discard:
+            self._region.write(data)
 
     def commit(self, etag: str, content: ContentHash) -> None:
         """Store the part in the place of the one that had its number. Raises NoSuchUpload."""
@@ -295,7 +145,7 @@ class IncomingObject:
     def __init__(self, staging: Path) -> None:
         self.directory = staging
         staging.mkdir(parents=True)
-        self._region = Region(_open_data(staging / "data"), 0, in_slot=True, room=PUT_LIMIT)
+        self._region = Region(open_data(staging / "data"), 0, in_slot=True, room=PUT_LIMIT)
         self._open = True
 
     def write(self, data: memoryview) -> None:
@@ -319,7 +169,7 @@ class Scratch:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = _open_data(path)
+        self._fd = open_data(path)
         path.unlink()
 
     def write(self, data: memoryview) -> None:
@@ -330,7 +180,7 @@ class Scratch:
     def chunks(self) -> Iterator[bytes]:
         """All of it, from the start."""
         offset = 0
-        while chunk := os.pread(self._fd, _SCAN, offset):
+        while chunk := os.pread(self._fd, SCAN_BYTES, offset):
             offset += len(chunk)
             yield chunk
 
@@ -342,9 +192,11 @@ class Scratch:
 class ObjectStore:
     """Objects and uploads below one directory. Safe for threads and for processes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, discard: bool = False) -> None:
+        """`discard`: forget the bytes of parts and keep all else, for benchmarks."""
+        self.discard = discard
         self._root = directory
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for bucket in directory.iterdir():
             if bucket.is_dir():
                 _sweep(bucket / "staging")
@@ -497,12 +349,12 @@ class ObjectStore:
         goes on as if nothing had been asked.
         """
         with self.locked(bucket, upload.upload_id) as (directory, parts):
-            layout = _check_parts(PartTable(upload.block_size), parts, upload, etags)
+            layout = check_parts(PartTable(upload.block_size), parts, upload, etags)
             layout.write(directory)
             if upload.block_size % ETAG_BLOCK == 0:
                 etag = object_etag(layout.size, layout.digests(parts))
             else:
-                etag = _reread(directory, layout.size)
+                etag = reread_etag(directory, layout.size)
             content = upload.upload_id
             done = _with(stored, size=layout.size, etag=etag, content=content)
             # The pointer's rename is what counts. Killed right after it, the upload is mended by
@@ -587,81 +439,6 @@ def upload_order(upload: Upload) -> tuple[bytes, float, str]:
     return upload.key.encode(), upload.started, upload.upload_id
 
 
-class _Layout:
-    """Where the parts of an object lie, one behind the other."""
-
-    def __init__(self, table: PartTable) -> None:
-        self.size = 0
-        self.count = 0
-        self._table = table
-        self._extents: list[bytes] = []
-        self._expected: tuple[int, int] = (-1, -1)
-
-    def add(self, part: StoredPart) -> None:
-        where = 0 if part.in_slot else 1
-        if (where, part.offset) != self._expected and part.size:
-            self._extents.append(_EXTENT.pack(self.size, where, part.offset))
-        if part.size:
-            self._expected = (where, part.offset + part.size)
-        self.size += part.size
-        self.count += 1
-
-    def write(self, directory: Path) -> None:
-        """Leave the extents beside the bytes, unless `data` as it is holds the object."""
-        _open_and_close(directory / "data")
-        (directory / "extents").unlink(missing_ok=True)
-        if self._extents and self._extents != [_EXTENT.pack(0, 0, 0)]:
-            _open_and_close(directory / "over")
-            (directory / "extents").write_bytes(b"".join(self._extents))
-
-    def digests(self, parts: int) -> Iterator[bytes]:
-        for part in self._table.scan(parts, 0):
-            yield part.digests
-
-
-def _check_parts(table: PartTable, fd: int, upload: Upload, etags: Iterable[bytes]) -> _Layout:
-    layout = _Layout(table)
-    last_size = upload.block_size
-    stored = table.scan(fd, 0)
-    for number, etag in enumerate(etags):
-        part = next(stored, None)
-        if part is None or part.number != number:
-            raise Refusal(400, -30031, f"part {number} is not there")
-        if part.etag.encode("ascii") != etag:
-            raise Refusal(400, -30032, f"the etag of part {number} is not that of the stored part")
-        if last_size != upload.block_size:
-            raise Refusal(400, -30033, f"part {number - 1} is not {upload.block_size} bytes long")
-        last_size = part.size
-        layout.add(part)
-    if layout.count == 0:
-        raise Refusal(400, -30034, "no parts")
-    if last_size > upload.block_size:
-        raise Refusal(400, -30033, f"part {layout.count - 1} exceeds {upload.block_size} bytes")
-    beyond = next(stored, None)
-    if beyond is not None:
-        raise Refusal(400, -30035, f"part {beyond.number} is stored but not in the list")
-    return layout
-
-
-def _reread(directory: Path, size: int) -> str:
-    """Object ETag of parts that do not end where blocks do."""
-    content, hashed = Content(directory, size), ContentHash()
-    buffer = memoryview(bytearray(_SCAN))
-    try:
-        for piece in content.pieces(0, size):
-            done = 0
-            while done < piece.length:
-                room = buffer[: min(len(buffer), piece.length - done)]
-                count = os.preadv(piece.fd, [room], piece.offset + done)
-                if count == 0:
-                    raise OSError("a stored part is shorter than its record says")
-                hashed.update(room[:count])
-                done += count
-    finally:
-        content.close()
-    return hashed.object_etag()
-
-
 def _with(stored: StoredObject, **changes: Any) -> StoredObject:
     return StoredObject(**{**asdict(stored), **changes})
 
@@ -673,14 +450,6 @@ def _read_object(pointer: Path) -> StoredObject | None:
         return None
 
 
-def _open_data(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _open_and_close(path: Path) -> None:
-    os.close(_open_data(path))
-
-
 def _write_beside(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
     beside.write_text(text, "utf-8")
@@ -690,7 +459,7 @@ def _write_beside(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _lock_file(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = _open_data(path)
+    fd = open_data(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -716,18 +485,3 @@ def _sweep(staging: Path) -> None:
             newest = max((file.stat().st_mtime for file in os.scandir(entry)), default=0.0)
             if max(newest, entry.stat().st_mtime) < time.time() - _STALE_SECONDS:
                 _remove(Path(entry.path))
-
-
-__all__ = [
-    "PART_NUMBERS",
-    "Content",
-    "IncomingObject",
-    "IncomingPart",
-    "NoSuchUpload",
-    "ObjectStore",
-    "Piece",
-    "StoredObject",
-    "StoredPart",
-    "Upload",
-    "upload_order",
-]

@@ -65,6 +65,7 @@ class Emulator:
         remember: int = 100_000,
         idle_timeout: float = 60.0,
         max_connections: int = 1024,
+        discard: bool = False,
     ) -> None:
         """Nothing listens before `start`.
 
@@ -74,6 +75,8 @@ class Emulator:
         `keys`: public and private key; None leaves signatures unchecked.
         `remember`: how many records `requests` keeps.
         `idle_timeout`: seconds that a silent client is waited for.
+        `discard`: hash the bytes of parts but do not keep them, for benchmarks; such objects have
+        a size and an ETag, and cannot be read. Needs a block size of whole 4 MiB.
         Raises OSError where the directory or the log cannot be used, ValueError for the block size.
         """
         if not 0 < block_size <= _BLOCK_SIZE_MAX:
@@ -88,7 +91,7 @@ class Emulator:
         self._buckets = None if buckets is None else frozenset(buckets)
         self._domains = {name.lower(): bucket for name, bucket in (domains or {}).items()}
         self._idle_timeout = idle_timeout
-        self._store = ObjectStore(directory)
+        self._store = ObjectStore(directory, discard=discard)
         self._log = RequestLog(request_log, remember)
         self._listener: socket.socket | None = None
         self._closing = threading.Event()
