@@ -400,14 +400,17 @@ class TestHead:
             response.parse_head(ok(content_length=length), "H")
 
 
+FIELDS = [
+    *("UploadId", "BlkSize", "Parts", "PartNum", "Size", "Etag", "IsTruncated", "Key", "DataSet"),
+    *("FileName", "NextMarker", "NextPartNumberMarker", "RetCode", "ErrMsg"),
+]
+
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["UploadId", "BlkSize", "Parts", "PartNum", "Size", "Etag", "IsTruncated", "Key", "DataSet", "FileName", "NextMarker", "NextPartNumberMarker", "RetCode", "ErrMsg"]
-            ),
+            st.sampled_from(FIELDS),
             inner,
             max_size=6,
         )
