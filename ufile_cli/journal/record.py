@@ -25,9 +25,6 @@ from ufile_cli.journal.parts import PartTable
 
 __all__ = ["JournalRecord", "Record"]
 
-_LEAST_LOG_LINES = 1024
-"""A log shorter than this is not worth a rewrite of the document."""
-
 
 class Record:
     """One upload's document and parts, in memory.
@@ -180,6 +177,7 @@ class JournalRecord(Record):
         self._now = now
         self._log: AppendFile | None = None
         self._log_lines = 0
+        self._written = 0  # etags in the document on disk
         self._flushing = threading.Lock()
 
     @property
@@ -234,6 +232,7 @@ class JournalRecord(Record):
         document = self.document
         document.rewrites += 1
         document.updated_at = self._now()
+        self._written = len(self.parts) if self.parts is not None else 0
         replace(self.path, document.chunks(self.parts), self._layer)
         if document.state == "finished":
             # A document without a log is a receipt: `status` need not read old ones.
@@ -260,10 +259,8 @@ class JournalRecord(Record):
         line = part_line(number, etag, self._extra(etag, digests), provisional=provisional)
         self._log.append(line)
         self._log_lines += 1
-        parts = self.parts
-        if parts is not None and self._log_lines >= max(
-            _LEAST_LOG_LINES, len(parts) - self._log_lines
-        ):
+        # Geometric: each rewrite doubles the document, so n parts cost O(n) bytes in all.
+        if self._log_lines >= max(1, self._written):
             self._rewrite()
 
     def _append_confirmed(self) -> None:

@@ -1,0 +1,35 @@
+# The first two targets are for everybody; each sets up .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test check format lint types imports docs bench soak clean
+
+$(VENV)/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready ## upload, kill -9, status, resume, compare
+	$(BIN)/python tests/demo.py
+
+test: $(VENV)/.ready ## all tests but the long ones
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
+
+check: format lint types imports test ## what has to hold before a commit
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+imports: $(VENV)/.ready
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
