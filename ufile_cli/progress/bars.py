@@ -25,12 +25,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from ufile_cli.progress import text
@@ -95,14 +96,16 @@ class _Columns:
     narrow: bool
 
     @classmethod
-    def of(cls, width: int, name: int, amount: int) -> _Columns:
-        """For the widest name and the widest amount there are."""
+    def of(cls, width: int, names: Sequence[int], amount: int) -> _Columns:
+        """For names of such widths, of which the first matters most, and the widest amount."""
         amount = max(amount, len("1023 MiB"))
         room = width - (_PERCENT + amount + _RATE + _TIME + 8)
         narrow = room < 10 + _LEAST_BAR
         if narrow:
             room = width - _PERCENT - 2
-        name = max(min(name, _MOST_NAME, room - _LEAST_BAR, max(18, room * 55 // 100)), 6)
+        spare = _RATE + 5 if narrow else _LEAST_BAR  # a part has bar and speed beside its name
+        fair = max(18, room * 55 // 100, min(20, names[0]))
+        name = max(6, min(max(names), _MOST_NAME, room - spare, fair))
         return cls(width, name, max(0, min(_MOST_BAR, room - name)), amount, narrow)
 
 
@@ -152,6 +155,10 @@ class Canvas:
         width, height = self._console.size
         return max(1, width - 1), height
 
+    def rows(self, rows: Sequence[Row]) -> list[Text]:
+        """The lines to draw for several uploads; see `Rows`."""
+        return _row_lines(rows, self.size[0], self.signs)
+
     def in_front(self) -> bool:
         """Whether this process may draw: it is in the foreground, or there is no job control."""
         if self._outlet.fd is None:
@@ -173,6 +180,7 @@ class Canvas:
             lines = lines if last else ()
             if not lines and not above:
                 return
+        lines = [self._cut(line) for line in lines]
         ansi = self._rendered([*above, *lines])
         if not self.moves:
             self._outlet.write("".join(f"{line}\n" for line in ansi))
@@ -185,20 +193,34 @@ class Canvas:
         else:
             self.forget()
 
+    def _cut(self, line: Text) -> Text:
+        """A line that would wrap breaks the picture: better poorer in a very narrow terminal."""
+        width = self.size[0]
+        return line if text.columns(line.plain) <= width else Text(text.clip(line.plain, width))
+
     def _height(self) -> int:
         """Rows the last picture takes now: a terminal made narrower has broken its lines."""
         width = max(1, self._console.size.width)
         return sum(max(1, -(-each // width)) for each in self._widths)
 
     def _rendered(self, lines: Sequence[Text]) -> list[str]:
-        """Each line with its colours as this terminal wants them."""
-        if not lines:
-            return []
-        with self._console.capture() as captured:
-            self._console.print(
-                Text("\n").join(lines), no_wrap=True, overflow="ignore", crop=False, end=""
+        """Each line with its colours as this terminal wants them.
+
+        By hand, since `Console.capture` touches the file, and so meets a closed pipe.
+        """
+        system = COLOR_SYSTEMS.get(self._console.color_system or "")
+        rendered = []
+        for line in lines:
+            segments: Iterable[Segment] = line.render(self._console)
+            if self._console.no_color:
+                segments = Segment.remove_color(segments)
+            rendered.append(
+                "".join(
+                    style.render(words, color_system=system) if style and system else words
+                    for words, style, _ in segments
+                )
             )
-        return captured.get().split("\n")
+        return rendered
 
 
 class Bars:
@@ -371,7 +393,7 @@ def _whole(
     labels = [_lane_label(lane, signs) for lane in lanes]
     columns = _Columns.of(
         width,
-        max([text.columns(_name(row, signs)), *map(text.columns, labels)]),
+        [text.columns(_name(row, signs)), *map(text.columns, labels)],
         max(
             len(text.amount(*each))
             for each in [(row.done, row.size), *((lane.sent, lane.size) for lane in lanes)]
@@ -389,7 +411,7 @@ def _whole(
         waiting = sum(lane.retry_in is not None for lane in rest)
         words = f"{_INDENT}{signs.ellipsis} and {len(rest)} more"
         words += f", {waiting} of them waiting to try again" if waiting else ""
-        below.append(Text(text.fit(words, width, signs.ellipsis), "dim"))
+        below.append(Text(text.clip(words, width, signs.ellipsis), "dim"))
     return (top + middle + below)[: max(1, height)]
 
 
@@ -399,7 +421,7 @@ def _row_lines(rows: Sequence[Row], width: int, signs: _Signs, *, last: bool = F
         return []
     columns = _Columns.of(
         width,
-        max(text.columns(_name(row, signs)) for row in rows),
+        [text.columns(_name(row, signs)) for row in rows],
         max(len(text.amount(row.done, row.size)) for row in rows),
     )
     return [line for row in rows for line in _overall(row, columns, signs, last=last)]
@@ -423,7 +445,7 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
     amount = text.size(row.size or 0) if finished else text.amount(row.done, row.size)
     style = _STATE_STYLES["paused" if over and row.state == "running" else row.state]
 
-    line = Text(end="")
+    line = Text()
     label = text.fit(_name(row, signs), columns.name, signs.ellipsis)
     line.append(text.pad(label, columns.name), "bold")
     if row.size is None:
@@ -431,16 +453,22 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
     else:
         line.append(f"{row.percent or 0:>{_PERCENT}}% ")
         _bar(line, row.done, row.size, columns.bar, style, signs)
-    numbers = Text(end="")
+    numbers = Text()
     numbers.append(text.pad(amount, columns.amount, right=True))
     numbers.append(_INDENT + text.pad(text.rate(row.rate), _RATE, right=True))
     numbers.append(_INDENT + text.pad(when, _TIME, right=True), style if over else "")
     if columns.narrow:
-        if row.size is None:
-            line.rstrip()
-        room = columns.width
-        words = _INDENT.join(part for part in (amount, text.rate(row.rate), when) if part != "-")
-        return [line, Text(text.fit(_INDENT + words, room, signs.ellipsis))]
+        line.rstrip()
+        rate = text.rate(row.rate)
+        for parts in (
+            (amount, rate, when),
+            (amount, rate, when.removesuffix(" left")),
+            (amount, when.removesuffix(" left")),
+        ):
+            words = _INDENT.join(["", *(part for part in parts if part != "-")])
+            if len(words) <= columns.width:
+                break
+        return [line, Text(text.clip(words, columns.width, signs.ellipsis))]
     return [line.append(_INDENT).append_text(numbers)]
 
 
@@ -453,25 +481,28 @@ def _lane_label(lane: Lane, signs: _Signs) -> str:
 
 
 def _lane_line(lane: Lane, label: str, columns: _Columns, signs: _Signs) -> Text:
-    line = Text(end="")
+    line = Text()
     line.append(text.pad(text.fit(label, columns.name, signs.ellipsis), columns.name))
     if lane.retry_in is not None:
         words = text.retry(lane.attempt + 1, lane.attempts, lane.retry_in, lane.reason)
         words = text.printable(words, signs.encoding)
         room = max(0, columns.width - columns.name - 2)
-        return line.append(_INDENT + text.fit(words, room, signs.ellipsis), "yellow")
+        return line.append(_INDENT + text.clip(words, room, signs.ellipsis), "yellow")
     percent = lane.sent * 100 // lane.size if lane.size else 0
     line.append(f"{percent:>{_PERCENT}}% ")
-    rate = text.rate(lane.rate)
-    bar = columns.bar
+    rate = "" if lane.rate is None else text.rate(lane.rate)
     if columns.narrow:
-        bar = max(0, bar - _RATE - 2)
-        _bar(line, lane.sent, lane.size, bar, "cyan", signs)
-        return line.append(_INDENT + text.pad(rate, _RATE, right=True), "dim")
-    _bar(line, lane.sent, lane.size, bar, "cyan", signs)
+        bar = columns.bar - _RATE - 2
+        _bar(line, lane.sent, lane.size, columns.bar if bar < 0 else bar, "cyan", signs)
+        if bar >= 0:
+            line.append(_INDENT + text.pad(rate, _RATE, right=True), "dim")
+        return line
+    _bar(line, lane.sent, lane.size, columns.bar, "cyan", signs)
     amount = text.amount(lane.sent, lane.size)
     line.append(_INDENT + text.pad(amount, columns.amount, right=True), "dim")
-    return line.append(_INDENT + text.pad(rate, _RATE, right=True), "dim")
+    if rate:
+        line.append(_INDENT + text.pad(rate, _RATE, right=True), "dim")
+    return line
 
 
 def _bar(line: Text, done: int, total: int, width: int, style: str, signs: _Signs) -> None:
@@ -492,7 +523,7 @@ def _check_lines(check: Check, width: int, signs: _Signs) -> list[Text]:
     percent = "" if check.percent is None else f"{check.percent}%"
     room = width - len(amount) - len(spent) - len(percent) - 7
     if room >= text.columns(label) + _LEAST_BAR and check.total:
-        line = Text(f"{label}  {percent} ", end="")
+        line = Text(f"{label}  {percent} ")
         bar = min(_MOST_BAR, room - text.columns(label))
         _bar(line, check.done, check.total, bar, "magenta", signs)
         return [line.append(f"  {amount}  {spent}")]
@@ -500,8 +531,8 @@ def _check_lines(check: Check, width: int, signs: _Signs) -> list[Text]:
     if text.columns(label) + 2 + len(words) <= width:
         return [Text(f"{label}  {words}")]
     return [
-        Text(text.fit(label, width, signs.ellipsis)),
-        Text(text.fit(_INDENT + words, width, signs.ellipsis)),
+        Text(text.clip(label, width, signs.ellipsis)),
+        Text(text.clip(_INDENT + words, width, signs.ellipsis)),
     ]
 
 
@@ -516,4 +547,4 @@ def _finish_line(finish: Finish, now: float, width: int, signs: _Signs) -> Text:
         line = f"{turn} {label}{words}  {spent}"
         if text.columns(line) <= width:
             break
-    return Text(text.fit(line, width, signs.ellipsis))
+    return Text(text.clip(line, width, signs.ellipsis))

@@ -33,6 +33,7 @@ __all__ = [
     "OutageEnded",
     "PartAdopted",
     "PartFailed",
+    "PartLost",
     "PartProgress",
     "PartSent",
     "PartStarted",
@@ -121,6 +122,15 @@ class PartSent:
 @dataclass(frozen=True, slots=True)
 class PartAdopted:
     """The part needs no sending: the server has it already, with our content."""
+
+    number: int
+    size: int
+    upload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PartLost:
+    """A part that counted as up is not up after all: the server has lost it, or has other bytes."""
 
     number: int
     size: int
@@ -308,6 +318,7 @@ Event = (
     | PartSent
     | PartAdopted
     | PartFailed
+    | PartLost
     | OutageBegan
     | OutageEnded
     | Checking

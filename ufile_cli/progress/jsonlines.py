@@ -30,6 +30,7 @@ from ufile_cli.progress.events import (
     PartProgress,
     Paused,
     Started,
+    TreeStarted,
 )
 from ufile_cli.progress.outlet import Outlet
 from ufile_cli.progress.tally import Picture, Tally
@@ -37,6 +38,7 @@ from ufile_cli.progress.tally import Picture, Tally
 __all__ = ["JsonLines", "event_name", "rfc3339"]
 
 _PERIOD = 1.0
+_MOST_EARLY = 1000
 
 
 def event_name(kind: type) -> str:
@@ -71,6 +73,8 @@ class JsonLines:
         self._due = 0.0  # before that moment progress costs a worker no lock
         self._told: tuple[int, int] = (-1, -1)
         self._checked = 0.0
+        self._begun = False
+        self._early: list[tuple[Event, float]] = []  # told before `started`, which comes first
 
     def __enter__(self) -> JsonLines:
         return self
@@ -81,7 +85,11 @@ class JsonLines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        return None
+        try:
+            with self._lock:
+                self._begin()
+        except Exception:  # as below
+            return
 
     def __call__(self, event: Event) -> None:
         try:
@@ -97,12 +105,26 @@ class JsonLines:
             with self._lock:
                 self._tell(event, now)
         except Exception:  # a display never ends an upload, not even by a bug of its own
-            self._outlet.gone = True
+            return
+
+    def _begin(self) -> None:
+        """From here on nothing is held back."""
+        self._begun = True
+        early, self._early = self._early, []
+        for event, epoch in early:
+            self._say(event, epoch)
 
     def _tell(self, event: Event, now: float) -> None:
-        if isinstance(event, Started):
+        if isinstance(event, Started | Finished | Paused | Failed):
             self._journals[event.upload] = event.journal_id
-            self._due = now + _PERIOD
+        if not self._begun and not isinstance(event, Started | TreeStarted):
+            if not isinstance(event, Finished | Paused | Failed) and len(self._early) < _MOST_EARLY:
+                self._tally.fold(event, now)
+                self._early.append((event, self._wall()))
+                return
+            self._begin()  # it will not start any more
+        if isinstance(event, Started | TreeStarted):
+            self._due = max(self._due, now + _PERIOD)
         if isinstance(event, Checked) and now - self._checked < _PERIOD:
             self._tally.fold(event, now)
             return
@@ -113,6 +135,11 @@ class JsonLines:
         self._tally.fold(event, now)
         if now >= self._due or isinstance(event, Finishing | Finished):
             self._progress(now)
+        self._say(event, self._wall())
+        if not self._begun:
+            self._begin()
+
+    def _say(self, event: Event, epoch: float) -> None:
         values: dict[str, Any] = {
             field.name: getattr(event, field.name)
             for field in fields(event)
@@ -121,7 +148,7 @@ class JsonLines:
         if isinstance(event, OutageBegan):
             values["since"] = rfc3339(event.since)
             values["until"] = None if event.until is None else rfc3339(event.until)
-        self._write(event_name(type(event)), getattr(event, "upload", ""), values)
+        self._write(event_name(type(event)), getattr(event, "upload", ""), values, epoch)
 
     def _progress(self, now: float) -> None:
         self._due = now + _PERIOD
@@ -129,15 +156,15 @@ class JsonLines:
         if picture.overall is None or self._told == (picture.overall.done, picture.bytes_sent):
             return  # nothing new since the last one
         self._told = (picture.overall.done, picture.bytes_sent)
-        self._write("progress", "", _numbers(picture))
+        self._write("progress", "", _numbers(picture), self._wall())
 
-    def _write(self, name: str, upload: str, values: dict[str, Any]) -> None:
+    def _write(self, name: str, upload: str, values: dict[str, Any], epoch: float) -> None:
         journal = self._journals.get(upload)
         if name == "progress" and len(self._journals) == 1:
             journal = next(iter(self._journals.values()))
         line: dict[str, Any] = {
             "event": name,
-            "time": rfc3339(self._wall()),
+            "time": rfc3339(epoch),
             "journal_id": journal,
         }
         if upload:

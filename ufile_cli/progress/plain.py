@@ -96,7 +96,7 @@ class Plain:
                 self._tally.fold(event, now)
                 self._tell(event, now)
         except Exception:  # a display never ends an upload, not even by a bug of its own
-            self._outlet.gone = True
+            return
 
     # Lines
 

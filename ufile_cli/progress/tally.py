@@ -35,6 +35,7 @@ from ufile_cli.progress.events import (
     OutageEnded,
     PartAdopted,
     PartFailed,
+    PartLost,
     PartProgress,
     PartSent,
     PartStarted,
@@ -247,6 +248,7 @@ class Tally:
         self._outages: dict[str, OutageBegan] = {}
         self._meter = Meter()
         self._wire = 0  # bytes of ended attempts of this run, failed ones included
+        self._most_wire = 0
         self._held = 0
         self._tree: TreeStarted | None = None
         self._tree_began = 0.0
@@ -276,6 +278,8 @@ class Tally:
             case PartAdopted(number=number, size=size, upload=upload):
                 self._part_ended(upload, number, now, None)
                 self._part_is_up(upload, size)
+            case PartLost(size=size, upload=upload):
+                self._part_is_up(upload, -size)
             case PartFailed():
                 self._part_failed(event, now)
             case Started(upload=upload):
@@ -385,10 +389,11 @@ class Tally:
             slot.sent = slot.size = sent or 0
 
     def _part_is_up(self, upload: str, size: int) -> None:
+        """One more part, or with a negative size one fewer."""
         known = self._uploads.get(upload)
         if known is not None:
-            known.up += size
-            known.parts_done += 1
+            known.up = max(0, known.up + size)
+            known.parts_done = max(0, known.parts_done + (1 if size >= 0 else -1))
 
     def _take_lane(self, slot: _Slot) -> None:
         """The first line that is free, so that parts stay where they are when others end."""
@@ -406,7 +411,10 @@ class Tally:
     # The picture
 
     def _on_the_wire(self) -> int:
-        return self._wire + sum(slot.on_the_wire() for slot in self._slots.values())
+        """All of this run; a body begun anew within an attempt does not make it fewer."""
+        wire = self._wire + sum(slot.on_the_wire() for slot in self._slots.values())
+        self._most_wire = max(self._most_wire, wire)
+        return self._most_wire
 
     def picture(self, now: float) -> Picture:
         """What to show now."""
@@ -473,9 +481,10 @@ class Tally:
         state: State = (
             "running" if ended is None else "failed" if self._files_failed else "finished"
         )
-        failed = f", {text.count(self._files_failed)} failed" if self._files_failed else ""
+        files = f"{text.count(self._files_done)}/{text.count(tree.files)}"
+        failed = text.count(self._files_failed)
         return Row(
-            name=f"files {text.count(self._files_done)}/{text.count(tree.files)}{failed}",
+            name=f"{files}, {failed} failed" if self._files_failed else f"files {files}",
             done=self._show(raw, tree.size) if ended is None else _at_most(up, tree.size),
             size=tree.size,
             percent=self._percent(tree.size, up, state),

@@ -17,6 +17,7 @@ from datetime import datetime
 
 __all__ = [
     "amount",
+    "clip",
     "clock",
     "columns",
     "count",
@@ -126,6 +127,8 @@ def time_of_day(epoch: float, now: float) -> str:
 def retry(attempt: int, attempts: int, wait: float, reason: str) -> str:
     """`retry 2/3 in 5 s: connection reset`, of the attempt to come."""
     when = f"in {seconds(wait)}" if wait > 0 else "now"
+    if attempt > attempts:  # patience, not a number, is what this part lives on
+        return f"trying again {when}: {reason}"
     return f"retry {attempt}/{attempts} {when}: {reason}"
 
 
@@ -219,6 +222,14 @@ def fit(text: str, room: int, ellipsis: str = "…") -> str:
         return _head(text, room)
     tail = _tail(text, inner // 2)
     return _head(text, inner - columns(tail)) + ellipsis + tail
+
+
+def clip(text: str, room: int, ellipsis: str = "…") -> str:
+    """`text` in at most `room` columns, cut at its end: for sentences, whose beginning counts."""
+    if columns(text) <= room:
+        return text
+    inner = room - columns(ellipsis)
+    return _head(text, inner).rstrip() + ellipsis if inner > 0 else _head(text, room)
 
 
 def pad(text: str, room: int, *, right: bool = False) -> str:
