@@ -29,7 +29,7 @@ types: $(VENV)/.ready
 	$(BIN)/mypy
 
 imports: $(VENV)/.ready
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
