@@ -134,6 +134,7 @@ class Canvas:
         self._console = console
         self._outlet = Outlet(console.file)
         self._widths: list[int] = []
+        self._drawn_at = 0
 
     @property
     def gone(self) -> bool:
@@ -187,6 +188,9 @@ class Canvas:
             return
         up = self._height()
         start = f"\r\x1b[{up}A" if up else "\r"
+        if self._drawn_at != self.size[0]:
+            start += "\x1b[J"  # else the terminal goes on taking broken lines for one
+            self._drawn_at = self.size[0]
         body = "".join(f"{line}\x1b[K\n" for line in ansi)
         if self._outlet.write(f"{start}{body}\x1b[J"):
             self._widths = [text.columns(line.plain) for line in lines]
