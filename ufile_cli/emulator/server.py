@@ -208,8 +208,9 @@ class Emulator:
     ) -> None:
         """Wait until `count` requests of a call, since the start, got to a stage.
 
-        Stages: `arrived` (its head is read), `received` (its body too), `answered` (it is done
-        and logged, whether it was answered or broken). Raises TimeoutError.
+        Stages: `arrived` (its head is read), `received` (its body too), `hanging` (a fault holds
+        it), `answered` (it is done and logged, whether it was answered or broken). Raises
+        TimeoutError.
         """
         if not self._log.wait(call, stage, count, timeout):
             seen = self._log.count(call, stage)
@@ -469,6 +470,7 @@ class _Exchange:
         effects = self.effects
         if effects.hang == place:
             released = self.emulator.faults.released()
+            self.emulator._log.note("hanging", self.call)
             if not self.emulator._closing.is_set():
                 released.wait(effects.seconds)
         if effects.reset == place:
