@@ -112,6 +112,7 @@ class Connector:
                 directory,
                 keys=(self._pair.public_key, self._pair.private_key),
                 request_log=Path(log) if log else None,
+                remember=0,
             ).start()
         return self._server
 

@@ -133,9 +133,11 @@ def matches_part(etag: str, digests: BytesLike) -> bool | None:
         be said, and only an equal ETag on record speaks for the part.
     """
     if len(digests) > DIGEST_SIZE:
-        # Several blocks: undocumented. Equal to the object form is proof enough; anything else
-        # may be a form of its own.
-        return True if etag == object_etag(digests) else None
+        # Several blocks: undocumented. Equal to the object form, or to its SHA-1 alone, is proof
+        # enough; anything else may be a form of its own.
+        known = object_etag(digests)
+        raw = base64.urlsafe_b64decode(known)[4:]
+        return True if etag in (known, base64.urlsafe_b64encode(raw).decode("ascii")) else None
     digest = decode_part_etag(etag)
     return None if digest is None else digest == bytes(digests)
 

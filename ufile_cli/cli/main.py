@@ -25,6 +25,7 @@ __all__ = ["cli", "run"]
 
 COMMANDS = {
     "upload": "Upload a file; run again after a failure, it goes on.",
+    "upload-stream": "Upload standard input, or the output of a command.",
     "resume": "Go on with an upload that was interrupted.",
     "status": "Show what is running, interrupted, paused, failed and finished.",
     "abort": "Give an upload up: free its parts on the server, drop its journal.",

@@ -28,7 +28,7 @@ def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
         ways_on: commands to type next, besides the error's own hint.
     """
     what = error.message
-    if error.part is not None and not what.startswith(f"part {error.part}"):
+    if error.part is not None and f"part {error.part}" not in what:
         what = f"part {error.part}: {what}"
     lines = [f"ufile: {text.printable(what)}"]
     if isinstance(error, ServerError):
@@ -69,7 +69,7 @@ def summary(result: Result, *, source: str) -> None:
     parts.append("verified by its ETag" if result.verified == "etag" else "every part verified")
     where = f"{result.bucket}/{result.key}"
     lines = [
-        f"uploaded {source} to {where}",
+        f"uploaded {'standard input' if source == '-' else source} to {where}",
         f"  {text.size(result.size)} in {text.seconds(result.seconds)}{speed}; " + ", ".join(parts),
         f"  {result.url}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from ufile_cli.cli.options import (
     verbosity_options,
 )
 from ufile_cli.cli.stores import open_store
+from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
 from ufile_cli.cli.transfer import (
     Undertaking,
     as_journalled,
@@ -25,6 +27,7 @@ from ufile_cli.cli.transfer import (
     merged,
     refuse_differences,
 )
+from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import JournalDamaged, Stopped, UFileError, UsageError
 from ufile_cli.exitcodes import worst
 from ufile_cli.journal.record import JournalRecord
@@ -32,12 +35,14 @@ from ufile_cli.journal.store import Store
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Result
 from ufile_cli.multipart.sources import FileSource
+from ufile_cli.multipart.streaming import StreamUpload, StreamWishes
 
 __all__ = ["command"]
 
 
 @click.command(
     "resume",
+    cls=AfterDashes,
     epilog="""\b
 Examples:
   ufile resume 7k2m9xqa
@@ -45,19 +50,36 @@ Examples:
   ufile resume --last
   ufile resume --all -q                 # for cron
   ufile resume 7k2m9xqa --file /mnt/new/big.iso
+  cat dump | ufile resume 7k2m9xqa      # a stream is piped again
+  ufile resume 7k2m9xqa -- pg_dump -Fc shop
 """,
 )
 @click.argument("journal_id", required=False)
 @click.option("--last", is_flag=True, help="The upload touched last that nobody works on.")
 @click.option("--all", "every", is_flag=True, help="Every such upload of a file.")
 @click.option("--file", "moved", metavar="PATH", help="The file has moved here.")
+@click.option(
+    "--resend-changed",
+    is_flag=True,
+    help="Send parts again whose content has changed, instead of refusing.",
+)
+@click.option("--from-pause", is_flag=True, help="The stream begins at the pause offset, not at 0.")
 @sending_options
 @server_options
 @verbosity_options
+@click.pass_context
 def command(
-    journal_id: str | None, last: bool, every: bool, moved: str | None, **values: Any
+    ctx: click.Context,
+    /,
+    journal_id: str | None,
+    last: bool,
+    every: bool,
+    moved: str | None,
+    resend_changed: bool,
+    from_pause: bool,
+    **values: Any,
 ) -> int:
-    """Go on with an upload.
+    """Go on with an upload of a file, or of a stream that is piped again.
 
     Options of the first run (threads, rate, ...) hold unless given again.
     """
@@ -68,11 +90,32 @@ def command(
         )
     if every and moved is not None:
         raise UsageError("--file goes with one upload, not with --all")
+    produce = command_of(ctx)
+    if every and (from_pause or produce):
+        raise UsageError("--all goes on with files alone; a stream is resumed by its id")
+    wishes = Wishes(
+        moved=moved, resend_changed=resend_changed, from_pause=from_pause, produce=produce
+    )
     store = open_store()
     if every:
-        return _resume_all(store, server, sending, log)
+        return _resume_all(store, server, sending, log, wishes)
     chosen = store.find(journal_id) if journal_id is not None else _last(store)
-    return resume_one(store, chosen, server, sending, log, moved=moved)
+    return resume_one(store, chosen, server, sending, log, wishes)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """The options that only a resume has.
+
+    Attributes:
+        moved: where the file is now, None for where it was.
+        produce: the COMMAND behind `--`.
+    """
+
+    moved: str | None = None
+    resend_changed: bool = False
+    from_pause: bool = False
+    produce: list[str] | None = None
 
 
 def _resumable(store: Store) -> list[str]:
@@ -98,13 +141,13 @@ def _last(store: Store) -> str:
     return found[0]
 
 
-def _resume_all(store: Store, server: Server, sending: Sending, log: Log) -> int:
+def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes: Wishes) -> int:
     codes = [0]
     for journal_id in reversed(_resumable(store)):
         if store.peek(journal_id).document.kind != "file":
             continue
         try:
-            codes.append(resume_one(store, journal_id, server, sending, log))
+            codes.append(resume_one(store, journal_id, server, sending, log, wishes))
         except Stopped:
             raise
         except UFileError as error:
@@ -123,8 +166,7 @@ def resume_one(
     server: Server,
     sending: Sending,
     log: Log,
-    *,
-    moved: str | None = None,
+    wishes: Wishes,
 ) -> int:
     """Go on with one upload; its exit code."""
     record = store.open_quietly(journal_id)
@@ -146,7 +188,9 @@ def resume_one(
         except UFileError as error:
             return undertaking.failed(error)
         try:
-            return _go_on(undertaking, record, connector, moved)
+            if document.kind == "stream":
+                return _go_on_with_stream(undertaking, record, connector, wishes)
+            return _go_on(undertaking, record, connector, wishes)
         except UFileError as error:
             return undertaking.failed(error)
         finally:
@@ -156,16 +200,75 @@ def resume_one(
 
 
 def _go_on(
-    undertaking: Undertaking, record: JournalRecord, connector: Any, moved: str | None
+    undertaking: Undertaking, record: JournalRecord, connector: Connector, wishes: Wishes
 ) -> int:
-    document, sending = record.document, undertaking.sending
-    refuse_differences(
-        sending, document, "go on without these options, or begin anew with ufile upload --restart"
-    )
-    if document.kind == "stream":
-        raise UsageError("this is a stream: pipe it again")
-    source = _source(record, moved)
+    document = record.document
+    if wishes.from_pause or wishes.produce:
+        raise UsageError(
+            f"upload {document.journal_id} is of the file {document.localfile}, not of a stream"
+        )
+    source = _source(record, wishes.moved)
     undertaking.source = source.name
+    chosen = _take_over(undertaking, record, connector)
+    options = as_options(chosen, resend_changed=wishes.resend_changed)
+    with _connection(undertaking, connector, chosen) as connection:
+
+        def act(context: Context) -> Result:
+            return FileUpload(record, source, connection.client, options, context).run()
+
+        return undertaking.run(connection, act)
+
+
+def _go_on_with_stream(
+    undertaking: Undertaking, record: JournalRecord, connector: Connector, wishes: Wishes
+) -> int:
+    document = record.document
+    if wishes.moved is not None or wishes.resend_changed:
+        raise UsageError(
+            f"upload {document.journal_id} is of a stream: --file and --resend-changed are for "
+            "files",
+            hint=f"the same stream again | ufile resume {document.journal_id}",
+        )
+    source = open_stream(
+        wishes.produce,
+        f"pipe the same stream again: … | ufile resume {document.journal_id}",
+    )
+    undertaking.source = source.name
+    undertaking.replay = replay_words(wishes.produce)
+    try:
+        chosen = _take_over(undertaking, record, connector)
+        stream_wishes = StreamWishes(
+            size=_whole(document.options.get("size")),
+            exact_size=_whole(document.options.get("exact_size")),
+            from_pause=wishes.from_pause,
+        )
+        with _connection(undertaking, connector, chosen) as connection:
+
+            def act(context: Context) -> Result:
+                upload = StreamUpload(
+                    record, source, connection.client, as_options(chosen), context, stream_wishes
+                )
+                try:
+                    return upload.run()
+                finally:
+                    upload.close()
+
+            return undertaking.run(connection, act)
+    finally:
+        source.close()
+
+
+def _whole(value: object) -> int | None:
+    """A number of bytes from a journal's options, which may hold anything."""
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _take_over(
+    undertaking: Undertaking, record: JournalRecord, connector: Connector
+) -> dict[str, Any]:
+    """Make the journal ours, with the options of this run; the options."""
+    document, sending = record.document, undertaking.sending
+    refuse_differences(sending, document, "go on without these options, or abort and begin anew")
     chosen = merged(sending, document.options)
     document.options = document.options | as_journalled(chosen)
     document.header = document.header | headers_given(sending)
@@ -173,18 +276,18 @@ def _go_on(
     document.custom_domain = connector.endpoint.custom_domain
     document.profile = connector.settings.profile
     record.claim()
-    with connector.connect(
-        document.bucket,
+    return chosen
+
+
+def _connection(
+    undertaking: Undertaking, connector: Connector, chosen: dict[str, Any]
+) -> Connection:
+    return connector.connect(
+        undertaking.bucket,
         threads=chosen["threads"],
         timeout=chosen["timeout"],
         log=undertaking.log.request,
-    ) as connection:
-
-        def act(context: Context) -> Result:
-            options = as_options(chosen)
-            return FileUpload(record, source, connection.client, options, context).run()
-
-        return undertaking.run(connection, act)
+    )
 
 
 def _source(record: JournalRecord, moved: str | None) -> FileSource:

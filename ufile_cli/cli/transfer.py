@@ -206,6 +206,12 @@ class Undertaking:
     Args:
         source: what a person calls the source.
         again: what to type after a failure where there is no journal.
+
+    Attributes:
+        journal_id: what `ufile resume` goes on with, once there is a journal.
+        replay: how a person goes on, with `{}` for the resume command; a stream has to be
+            piped again.
+        progress: what was done, also after a failure.
     """
 
     def __init__(
@@ -227,7 +233,7 @@ class Undertaking:
         self.size = size
         self.again = again
         self.journal_id: str | None = None
-        self.replayed = False
+        self.replay = "{}"
         self.progress = Progress()
 
     @contextmanager
@@ -300,9 +306,7 @@ class Undertaking:
         if isinstance(error, JournalBusy | UsageError):
             return ()
         if self.journal_id is not None:
-            resume = f"ufile resume {self.journal_id}"
-            if self.replayed:
-                resume = f"the same stream again | {resume}"
+            resume = self.replay.format(f"ufile resume {self.journal_id}")
             return (f"go on with:    {resume}", f"give up with:  ufile abort {self.journal_id}")
         if error.code in (ExitCode.FAILED, ExitCode.TEMPORARY) or isinstance(error, Stopped):
             again = self.again or "the same command"

@@ -57,10 +57,17 @@ Examples:
 @click.option(
     "--restart", is_flag=True, help="Give up an unfinished upload of the same file, start anew."
 )
+@click.option(
+    "--resend-changed",
+    is_flag=True,
+    help="Where the file has changed, send those parts again instead of refusing.",
+)
 @sending_options
 @server_options
 @verbosity_options
-def command(bucket: str, key: str, file: str, restart: bool, **values: Any) -> int:
+def command(
+    bucket: str, key: str, file: str, restart: bool, resend_changed: bool, **values: Any
+) -> int:
     """Upload FILE to BUCKET as the object KEY.
 
     Run the same command again after a failure: it goes on where it stopped.
@@ -84,13 +91,20 @@ def command(bucket: str, key: str, file: str, restart: bool, **values: Any) -> i
         undertaking = Undertaking(
             sending, log, bucket=bucket, key=key, source=source.name, size=source.identity().size
         )
-        return _upload(undertaking, connector, source, restart=restart)
+        return _upload(
+            undertaking, connector, source, restart=restart, resend_changed=resend_changed
+        )
     finally:
         connector.close()
 
 
 def _upload(
-    undertaking: Undertaking, connector: Connector, source: FileSource, *, restart: bool
+    undertaking: Undertaking,
+    connector: Connector,
+    source: FileSource,
+    *,
+    restart: bool,
+    resend_changed: bool,
 ) -> int:
     sending = undertaking.sending
     document = new_document(
@@ -114,7 +128,7 @@ def _upload(
         return undertaking.failed(error)
     undertaking.journal_id = record.journal_id
     chosen = merged(sending, record.document.options)
-    options = as_options(chosen)
+    options = as_options(chosen, resend_changed=resend_changed)
     with _connection(connector, undertaking, chosen) as connection:
 
         def act(context: Context) -> Result:

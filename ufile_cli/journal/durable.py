@@ -29,7 +29,9 @@ class FileLayer:
     """The kernel's calls, one method each. Errors are OSError, as the kernel gives them."""
 
     def open(self, path: Path, flags: int) -> int:
-        fd = os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        # O_NONBLOCK: a FIFO in the place of a file must not hang us.
+        flags |= os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
+        fd = os.open(path, flags, 0o600)
         if flags & os.O_CREAT:
             os.fchmod(fd, 0o600)  # a hostile umask must not lock us out of our own file
         return fd
@@ -97,12 +99,12 @@ def make_directory(path: Path, layer: FileLayer) -> None:
     """
     missing = []
     current = path
-    while not current.is_dir():
-        missing.append(current)
-        if current == current.parent:
-            break
-        current = current.parent
     try:
+        while not current.is_dir():
+            missing.append(current)
+            if current == current.parent:
+                break
+            current = current.parent
         for directory in reversed(missing):
             try:
                 layer.mkdir(directory)
@@ -119,7 +121,7 @@ def replace(path: Path, chunks: Iterable[bytes], layer: FileLayer) -> None:
     """Make `path` hold these bytes, whole or not at all, durably.
 
     Raises:
-        JournalWriteError: the old content is still there.
+        JournalWriteError: the old content is still there, or the new one, whole.
     """
     beside = path.with_name(path.name + ".new")
     try:
@@ -133,17 +135,26 @@ def replace(path: Path, chunks: Iterable[bytes], layer: FileLayer) -> None:
         layer.rename(beside, path)
         layer.fsync_directory(path.parent)
     except OSError as error:
+        try:
+            layer.unlink(beside)  # on a full disk half a document is in everybody's way
+        except OSError:
+            pass
         raise _cannot_write(path, error) from error
 
 
-def remove(path: Path, layer: FileLayer) -> None:
+def remove(path: Path, layer: FileLayer, *, durably: bool = False) -> None:
     """Remove the file, if it is there.
+
+    Args:
+        durably: so that a loss of power does not bring it back.
 
     Raises:
         JournalWriteError: it could not be removed.
     """
     try:
         layer.unlink(path)
+        if durably:
+            layer.fsync_directory(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -159,7 +170,7 @@ class AppendFile:
     """A file that only grows, a whole line at a time.
 
     A line that does not fit (disk full) is taken back, so that what is there stays readable.
-    Not thread-safe.
+    One thread at a time may append; another one may flush meanwhile.
     """
 
     def __init__(self, path: Path, size: int, layer: FileLayer) -> None:
@@ -202,12 +213,14 @@ class AppendFile:
         if self._broken is not None:
             raise self._broken
         if self._dirty:
+            # Before the call: a line that arrives while it is under way may not be part of it,
+            # and makes the file dirty again.
+            self._dirty = False
             try:
                 self._layer.fsync(self._fd)
             except OSError as error:
                 self._broken = _cannot_write(self.path, error)
                 raise self._broken from error
-            self._dirty = False
 
     def close(self) -> None:
         """Let go of the file; flush first if it matters."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ufile_cli.errors import JournalBusy, UFileError
 from ufile_cli.etag import DIGEST_SIZE, part_etag
 from ufile_cli.journal.document import Identity, JournalDocument, State
 from ufile_cli.journal.durable import AppendFile, FileLayer, Lock, remove, replace
@@ -39,6 +40,7 @@ class Record:
         self.parts = parts
         self._lock = threading.Lock()
         self._provisional: dict[int, tuple[str, bytes | None]] = {}
+        self._held_back = False
 
     @property
     def journal_id(self) -> str | None:
@@ -52,6 +54,7 @@ class Record:
             self.document.blocksize = block_size
             self.parts = PartTable(block_size)
             self._provisional.clear()
+            self._held_back = False
             self._rewrite()
 
     def start_over(self) -> None:
@@ -61,6 +64,7 @@ class Record:
             self.document.blocksize = None
             self.parts = None
             self._provisional.clear()
+            self._held_back = False
             self._rewrite()
 
     def acknowledge(
@@ -69,8 +73,6 @@ class Record:
         number: int,
         etag: str,
         digests: bytes | None,
-        *,
-        provisional: bool = False,
     ) -> None:
         """The server has the part. Called by workers.
 
@@ -78,20 +80,28 @@ class Record:
             upload_id: what the part was sent under. A worker that comes home after its upload id
                 was given up must not speak for the next one.
             digests: SHA-1 digests of the part's blocks, where they are known.
-            provisional: it does not count before `confirm`.
+
+        Between `hold_back` and `confirm` the part is provisional: it does not count yet.
         """
         with self._lock:
             if self.parts is None or upload_id != self.document.uploadid:
                 return
-            if provisional:
+            if self._held_back:
                 self._provisional[number] = (etag, digests)
             else:
+                self._provisional.pop(number, None)
                 self.parts.record(number, etag, digests)
-            self._append(number, etag, digests, provisional)
+            self._append(number, etag, digests, self._held_back)
+
+    def hold_back(self) -> None:
+        """A replay begins: what is acknowledged from now on is provisional."""
+        with self._lock:
+            self._held_back = True
 
     def confirm(self) -> None:
         """The replayed stream is the one that was begun: provisional parts count from now on."""
         with self._lock:
+            self._held_back = False
             if self.parts is None or not self._provisional:
                 return
             for number, (etag, digests) in self._provisional.items():
@@ -158,7 +168,9 @@ class JournalRecord(Record):
     Nothing is written before `save` or `begin`, which begin a new log; so a torn tail of the old
     one is gone with it.
 
-    Every method that writes raises JournalWriteError.
+    Every method that writes raises JournalWriteError, and JournalBusy where the lock file is no
+    longer the one that was locked. After the first such error nothing is written any more: what
+    is on disk then is good, and nobody knows what is not.
     """
 
     def __init__(
@@ -179,6 +191,8 @@ class JournalRecord(Record):
         self._log_lines = 0
         self._written = 0  # etags in the document on disk
         self._flushing = threading.Lock()
+        self._replaced: list[AppendFile] = []  # logs that a flush may still be busy with
+        self._broken: UFileError | None = None
 
     @property
     def journal_id(self) -> str | None:
@@ -197,17 +211,26 @@ class JournalRecord(Record):
         # Not under the record's lock: a slow fsync must not hold up acknowledgements. The log may
         # be exchanged meanwhile, but then everything in the old one is in the flushed document.
         with self._flushing:
+            if self._broken is not None:
+                raise self._broken
             log = self._log
             if log is not None:
-                log.flush()
+                try:
+                    self._must_be_ours()
+                    log.flush()
+                except UFileError as error:
+                    self._broken = error
+                    raise
+            self._close_replaced()
 
     def close(self) -> None:
         with self._flushing, self._lock:
+            self._close_replaced()
             if self._log is not None:
                 self._log.close()
                 self._log = None
             if self._file_lock is not None:
-                if self.document.state == "finished":
+                if self.document.state == "finished" and self._file_lock.still_ours():
                     remove(self._file_lock.path, self._layer)  # a receipt has no lock file
                 self._file_lock.release()
                 self._file_lock = None
@@ -215,11 +238,13 @@ class JournalRecord(Record):
     def drop(self) -> None:
         """Remove the journal for good; the record can't be used after it."""
         with self._flushing, self._lock:
+            self._must_be_ours()
+            self._close_replaced()
             if self._log is not None:
                 self._log.close()
                 self._log = None
             # The document first: a log or lock without one means nothing to anybody.
-            remove(self.path, self._layer)
+            remove(self.path, self._layer, durably=True)
             remove(self.log_path, self._layer)
             if self._file_lock is not None:
                 remove(self._file_lock.path, self._layer)
@@ -229,35 +254,69 @@ class JournalRecord(Record):
     def _rewrite(self) -> None:
         if self._file_lock is None:
             return  # closed while a late worker came home
+        if self._broken is not None:
+            raise self._broken
+        try:
+            self._must_be_ours()
+            self._write()
+        except UFileError as error:
+            self._broken = error
+            raise
+
+    def _write(self) -> None:
         document = self.document
         document.rewrites += 1
         document.updated_at = self._now()
         self._written = len(self.parts) if self.parts is not None else 0
-        replace(self.path, document.chunks(self.parts), self._layer)
-        if document.state == "finished":
-            # A document without a log is a receipt: `status` need not read old ones.
-            if self._log is not None:
-                self._log.close()
-                self._log = None
-            remove(self.log_path, self._layer)
-            remove(self._file_lock.path, self._layer)
-            return
-        # Only now a new log: until the document was durable, the old log was needed. A crash in
-        # between leaves a log of an earlier rewrite, which is ignored.
+        finished = document.state == "finished"
+        newborn = document.rewrites == 1
         head = [head_line(document.uploadid, document.rewrites)]
         for number, (etag, digests) in self._provisional.items():
             head.append(part_line(number, etag, self._extra(etag, digests), provisional=True))
-        replace(self.log_path, head, self._layer)
-        if self._log is not None:
-            self._log.close()
-        self._log = AppendFile(self.log_path, sum(map(len, head)), self._layer)
-        self._log_lines = 0
+        if newborn and not finished:
+            replace(self.log_path, head, self._layer)  # only a receipt is without a log
+        replace(self.path, document.chunks(self.parts), self._layer)
+        # Only now a new log: until the document was durable, the old log was needed. A crash in
+        # between leaves a log of an earlier rewrite, which is ignored.
+        if not newborn and not finished:
+            replace(self.log_path, head, self._layer)
+        old, self._log = self._log, None
+        if not finished:
+            self._log = AppendFile(self.log_path, sum(map(len, head)), self._layer)
+            self._log_lines = 0
+        if old is not None:
+            self._replaced.append(old)
+            # A flush that is under way closes it when it is done.
+            if self._flushing.acquire(blocking=False):
+                try:
+                    self._close_replaced()
+                finally:
+                    self._flushing.release()
+        if finished:
+            # A document without a log is a receipt: `status` need not read old ones.
+            remove(self.log_path, self._layer)
+            if self._file_lock is not None:
+                remove(self._file_lock.path, self._layer)
+
+    def _must_be_ours(self) -> None:
+        if self._file_lock is not None and not self._file_lock.still_ours():
+            raise JournalBusy(
+                f"the lock file of upload {self.document.journal_id} was removed while this "
+                "process held it, and another process may be at work",
+                hint=f"see: ufile status {self.document.journal_id}",
+            )
+
+    def _close_replaced(self) -> None:
+        while self._replaced:
+            self._replaced.pop().close()
 
     def _append(self, number: int, etag: str, digests: bytes | None, provisional: bool) -> None:
+        if self._broken is not None and self._file_lock is not None:
+            raise self._broken
         if self._log is None:
             return
         line = part_line(number, etag, self._extra(etag, digests), provisional=provisional)
-        self._log.append(line)
+        self._into_log(line)
         self._log_lines += 1
         # Geometric: each rewrite doubles the document, so n parts cost O(n) bytes in all.
         if self._log_lines >= max(1, self._written):
@@ -265,7 +324,16 @@ class JournalRecord(Record):
 
     def _append_confirmed(self) -> None:
         if self._log is not None:
-            self._log.append(CONFIRMED)
+            self._into_log(CONFIRMED)
+
+    def _into_log(self, line: bytes) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.append(line)
+        except UFileError as error:
+            self._broken = error
+            raise
 
     @staticmethod
     def _extra(etag: str, digests: bytes | None) -> bytes | None:

@@ -9,6 +9,7 @@ file and destination at the same time.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -312,20 +313,33 @@ class Store:
             names = {entry.name for entry in os.scandir(self.directory)}
         except OSError:
             return 0
-        removed = 0
+        leftovers: dict[str, list[str]] = {}
         for name in sorted(names):
             stem = name.split(".", 1)[0]
-            if not is_journal_id(stem) or name.endswith(".json") or f"{stem}.json" in names:
+            if is_journal_id(stem) and not name.endswith(".json") and f"{stem}.json" not in names:
+                leftovers.setdefault(stem, []).append(name)
+        removed = 0
+        for stem, its in leftovers.items():
+            # Under its lock, and looked at again: somebody may be just beginning it.
+            lock = Lock.acquire(self._path(stem).with_suffix(".lock"), self._layer, patience=0.0)
+            if lock is None:
                 continue
-            if Lock.is_held(self.directory / f"{stem}.lock", self._layer):
-                continue  # somebody is just beginning it
-            remove(self.directory / name, self._layer)
-            removed += 1
+            try:
+                if self._path(stem).exists():
+                    continue
+                for name in its:
+                    remove(self.directory / name, self._layer)
+                remove(lock.path, self._layer)
+                removed += len(its)
+            finally:
+                lock.release()
         return removed
 
     # -- reading -------------------------------------------------------------------------------
 
     def _path(self, journal_id: str) -> Path:
+        if "/" in journal_id or "\0" in journal_id:
+            raise UsageError(f"{journal_id!r} is no journal id")
         return self.directory / f"{journal_id}.json"
 
     def _read(self, journal_id: str) -> tuple[JournalDocument, PartTable | None]:
@@ -370,8 +384,13 @@ def _touched(path: Path) -> float:
 def _read_file(path: Path) -> bytes:
     """The content of a regular file of ours; links, devices and others' files are refused."""
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
-    fd = os.open(path, flags)
-    with os.fdopen(fd, "rb") as file:
+    try:
+        fd = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link") from error
+        raise
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is no regular file")
@@ -379,7 +398,10 @@ def _read_file(path: Path) -> bytes:
             raise OSError(0, "it belongs to another user")
         if status.st_size > MAX_DOCUMENT:
             raise OSError(0, "it is too large for a journal")
-        return file.read(MAX_DOCUMENT)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(MAX_DOCUMENT)
+    finally:
+        os.close(fd)
 
 
 def _damaged(path: Path, what: str) -> JournalDamaged:

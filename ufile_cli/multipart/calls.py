@@ -131,7 +131,7 @@ class Calls:
         if isinstance(answer, ServerError):
             listing.unavailable()
             return
-        found = (Found(part.number, part.size, part.etag) for part in answer.parts)
+        found = (Found(part.number, part.size, part.etag or None) for part in answer.parts)
         try:
             listing.page(found, truncated=answer.truncated, next_marker=answer.next_marker)
         except NoAdvance as error:
@@ -216,6 +216,17 @@ class Calls:
             return False
 
         return self._drive.call("the part list", job)
+
+    def abort(self) -> None:
+        """Free the parts of the upload id; one that is gone already is as good."""
+
+        def job() -> None:
+            try:
+                self._client.abort(self._key, self._upload_id)
+            except Refused:
+                pass
+
+        self._drive.call("Abort", job)
 
     def there_already(self, own_etag: Callable[[], str | None], size: int) -> Completed | None:
         """The object, where it is there with our size and our ETag.

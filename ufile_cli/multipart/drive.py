@@ -167,10 +167,13 @@ class Drive:
             UFileError: the first fatal error, or the last one when attempts or patience ended.
         """
         self._patient = self._policy if patient else replace(self._policy, patience=0)
+        if self._stop.signum is not None:  # its message may have come while something was drained
+            raise Stopped("stopped by a signal", signum=self._stop.signum)
         try:
             while True:
                 self._dispatch(feed)
-                if not self._crew.busy and not self._waiting and feed.exhausted():
+                # Those of an earlier run that never came home are nobody's concern any more.
+                if not self._flying and not self._waiting and feed.exhausted():
                     return
                 self._handle(self._await(), feed)
         except BaseException:
@@ -325,7 +328,10 @@ class Drive:
                 self._crew.home()
                 task = cast(Task, message.token)
                 if message.error is None and task in self._flying:
-                    task.done(message.value)
+                    try:
+                        task.done(message.value)
+                    except UFileError:
+                        pass  # the first error is the one to tell
                 self._flying.discard(task)
         self._flying.clear()
         self._outage = Outage(last_success=self._outage.last_success)

@@ -56,6 +56,10 @@ class FileUpload(Upload):
             self.record.save()
         plan = Plan(self.size(), self._block_size())
         self.context.progress.parts = plan.count
+        parts = self.record.parts
+        if parts is not None and parts.end > plan.count:
+            self.surplus = True
+            self.record.forget(range(plan.count, parts.end))
         feed = _FileFeed(self, self._source, plan, listed=not self.resumed)
         self._tell(plan)
         self._etag = None
@@ -147,6 +151,8 @@ class FileUpload(Upload):
         feed.what = what
         self.drive.run(feed)
         self.context.emit(CheckingDone(what))
+        if any(number >= self._parts() for number in feed.changed):
+            self.surplus = True
         if not feed.changed:
             return
         if not self.options.resend_changed:
@@ -217,6 +223,8 @@ class _FileFeed:
         def done(answer: object) -> None:
             self._fetching = False
             self._upload.calls.take_page(self._listing, answer)  # type: ignore[arg-type]
+            if any(self._listing.beyond(self._plan.count)):
+                self._upload.surplus = True
             self._drop_lost()
 
         return Task(fetch, done, "the part list")

@@ -58,7 +58,8 @@ def judge(journalled: str | None, found: Found | None, *, listed: bool, size: in
         return Verdict.SEND
     if found.etag is None:
         # Not even an ETag: the journal's word and the right size, or nothing.
-        return Verdict.KEEP if journalled is not None else Verdict.SEND
+        known = journalled is not None and found.size == size
+        return Verdict.KEEP if known else Verdict.SEND
     if journalled == found.etag:
         return Verdict.KEEP
     return Verdict.CHECK if can_be_checked(found.etag, size) else Verdict.SEND
@@ -68,7 +69,7 @@ def can_be_checked(etag: str, size: int) -> bool:
     """Whether hashing our own bytes can tell if they are what this part ETag stands for."""
     if size <= BLOCK:
         return decode_part_etag(etag) is not None
-    return len(etag) == 32  # may be the object form; if it isn't, the part is sent again
+    return len(etag) in (28, 32)  # may be a known form; if it isn't, the part is sent again
 
 
 class Listing:

@@ -134,7 +134,8 @@ def decide(
             # What the server asks for counts instead, up to the patience.
             wait = asked if left is None else min(asked, max(left, wait))
         return Decision("retry", wait)
-    if policy.patience == 0 or isinstance(error, IntegrityError):
+    spent = trial.attempt >= policy.attempts
+    if policy.patience == 0 or (isinstance(error, IntegrityError) and spent):
         return Decision("give_up")
     others_get_through = (
         outage.last_success is not None
@@ -144,7 +145,8 @@ def decide(
     if others_get_through and not outage.active:
         if trial.rounds >= BACK_AT_MOST:
             return Decision("give_up")
-        return Decision("back", asked or policy.wait(1, jitter))
+        wait = policy.wait(1, jitter) if asked is None else asked
+        return Decision("back", wait if left is None else min(wait, left))
     if left is not None and left <= 0:
         return Decision("give_up")
     wait = asked if asked is not None else policy.wait(outage.probes + 1, jitter)

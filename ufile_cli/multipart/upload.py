@@ -88,6 +88,7 @@ class Upload(ABC):
         self.calls = Calls(client, record, self.drive)
         self.resumed = record.parts is not None
         self.told = False
+        self.surplus = False
         self._clock = clock
 
     # -- what a source has to say --------------------------------------------------------------
@@ -112,9 +113,12 @@ class Upload(ABC):
             SourceError: it is not, and nothing is to be done about it.
         """
 
-    def can_start_over(self) -> bool:
-        """Whether the source can be read from its beginning again."""
-        return True
+    def prepare_again(self) -> None:  # noqa: B027  a file is always ready
+        """Get ready for another `transfer`, from the source's beginning.
+
+        Raises:
+            SourceError: it can't be read again.
+        """
 
     # -- the order -----------------------------------------------------------------------------
 
@@ -183,11 +187,18 @@ class Upload(ABC):
                     if started_over:
                         raise
                     started_over = True
-                    self._start_over(refusal)
+                    self._start_over("the server no longer knows the upload id")
+                elif refusal.part is None and self.surplus and not started_over:
+                    # The source has become shorter: parts beyond its end lie under this upload
+                    # id, and this server wants every part it has in the list.
+                    started_over = True
+                    self.calls.abort()
+                    self._start_over("the file has become shorter")
                 elif refusal.part is None and not asked_again:
                     # Finish was refused although the id lives: the server may have lost a part.
                     asked_again = True
                     self.resumed = True
+                    self.prepare_again()
                 else:
                     raise
         verified = same_object(own, completed, self.size(), self._block_size())
@@ -204,19 +215,18 @@ class Upload(ABC):
         """Whether an earlier Finish went through, seen from a dead upload id."""
         return self.calls.there_already(self.own_etag, self.size())
 
-    def _start_over(self, refusal: Refused) -> None:
+    def _start_over(self, why: str) -> None:
         parts = self.record.parts
         lost = len(parts) if parts is not None else 0
         size = lost * self._block_size()
         self.record.start_over()
-        if not self.can_start_over():
-            raise refusal
+        self.prepare_again()
         self.context.progress.parts_sent = self.context.progress.parts_reused = 0
-        self.told = False
+        self.told = self.surplus = False
         self.context.emit(
             Notice(
-                "the server no longer knows the upload id: a new upload begins, and "
-                f"{lost} parts (about {size >> 20:,} MiB) are sent again"
+                f"{why}: a new upload begins, and {lost:,} parts (about {size >> 20:,} MiB) "
+                "are sent again"
             )
         )
 
@@ -272,15 +282,12 @@ class Upload(ABC):
         length: int,
         body: Callable[[], PartBody],
         done: Callable[[], None] = lambda: None,
-        *,
-        provisional: Callable[[], bool] = lambda: False,
     ) -> Task:
         """A task that sends one part, and has it in the journal when it is acknowledged.
 
         Args:
             body: makes the body, anew for each attempt.
             done: what else follows, in the coordinator.
-            provisional: whether the part does not count yet.
         """
         document = self.record.document
         key, upload_id = document.key, document.uploadid or ""
@@ -300,7 +307,7 @@ class Upload(ABC):
                     "the part arrived damaged: its ETag is not that of the bytes sent",
                     part=number,
                 )
-            self.record.acknowledge(upload_id, number, etag, digests, provisional=provisional())
+            self.record.acknowledge(upload_id, number, etag, digests)
             return etag
 
         def sent(etag: object) -> None:
