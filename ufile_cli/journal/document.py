@@ -195,7 +195,7 @@ class JournalDocument:
             Damage: with what is wrong, for a person.
         """
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise Damage(f"it is not whole JSON ({_short(error)})") from error
         if not isinstance(raw, dict):
@@ -237,11 +237,11 @@ class JournalDocument:
             storage_class=read.optional_text("storage_class"),
             header=read.texts("header"),
             meta=read.texts("meta"),
-            options=read.mapping("options"),
+            options=_options(read.mapping("options")),
             pid=read.integer("pid"),
             host=read.text("host"),
             error=read.optional_mapping("error"),
-            result=read.optional_mapping("result"),
+            result=_result(read.optional_mapping("result")),
             rewrites=read.integer("rewrites"),
         )
         if (
@@ -372,6 +372,44 @@ def _identity(raw: object) -> Identity:
         ctime_ns=read.integer("ctime_ns", least=-(2**63)),
         inode=read.integer("inode", most=2**64),
     )
+
+
+_OPTIONS = {
+    "threads": (1, False),
+    "retries": (1, False),
+    "retry_interval": (0, False),
+    "patience": (0, True),
+    "timeout": (0, False),
+    "limit_rate": (1, True),
+}
+"""Options that are numbers: the least one, and whether null has a meaning."""
+
+
+def _options(raw: dict[str, Any]) -> dict[str, Any]:
+    """The options of the first run; an impossible one would hang a resume."""
+    for name, (least, nullable) in _OPTIONS.items():
+        value = raw.get(name, least)
+        if value is None and nullable:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Damage(f"its option {name} is no number")
+        if not least <= value <= 2**63:
+            raise Damage(f"its option {name} has an impossible value")
+    return raw
+
+
+def _result(raw: dict[str, Any] | None) -> dict[str, Any] | None:
+    if raw is not None:
+        read = _Reader(raw)
+        read.integer("size")
+        read.integer("parts")
+        for name in ("etag", "verified", "url"):
+            read.optional_text(name)
+    return raw
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _short(error: Exception) -> str:
