@@ -224,10 +224,7 @@ class AppendFile:
 
     def close(self) -> None:
         """Let go of the file; flush first if it matters."""
-        try:
-            self._layer.close(self._fd)
-        except OSError:
-            pass  # nothing is promised of what was not flushed
+        _let_go(self._fd, self._layer)
 
 
 class Lock:
@@ -262,14 +259,14 @@ class Lock:
             try:
                 taken = layer.try_lock(fd)
             except OSError as error:
-                layer.close(fd)
+                _let_go(fd, layer)
                 raise JournalWriteError(
                     f"the file system of {path.parent} has no locks: {error.strerror}",
                     hint="name a directory on a local disk in UFILE_STATE_DIR",
                 ) from error
             if taken and _is_still(path, fd):
                 return cls(path, fd, layer)
-            layer.close(fd)
+            _let_go(fd, layer)
             # Taken but on a file that was removed meanwhile: open the new one and try again.
             if not taken:
                 if clock() >= deadline:
@@ -288,7 +285,7 @@ class Lock:
         except OSError:
             return False
         finally:
-            layer.close(fd)
+            _let_go(fd, layer)
 
     def still_ours(self) -> bool:
         """Whether the lock file is still the one that was locked (nobody removed it)."""
@@ -297,8 +294,15 @@ class Lock:
     def release(self) -> None:
         """Give the lock back; the file stays."""
         if self._fd is not None:
-            self._layer.close(self._fd)
+            _let_go(self._fd, self._layer)
             self._fd = None
+
+
+def _let_go(fd: int, layer: FileLayer) -> None:
+    try:
+        layer.close(fd)
+    except OSError:
+        pass  # nothing is promised of what was not flushed, and a lock is gone all the same
 
 
 def _is_still(path: Path, fd: int) -> bool:

@@ -1,8 +1,8 @@
 """The part log's lines: one JSON object for each acknowledged part.
 
 Pure. A log says in its first line which document it extends, and is ignored where that is another
-one. An unreadable end is a torn tail, cut off; an unreadable line with a readable one behind it
-is damage, and reported.
+one. An unreadable end is a torn tail, cut off, and so is everything from a hole of NULs on; another
+unreadable line with a readable one behind it is damage, and reported.
 """
 
 from __future__ import annotations
@@ -117,6 +117,10 @@ def _one_by_one(lines: list[bytes]) -> list[dict[str, object]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
+        if b"\0" in line:
+            # A hole that a loss of power left: later pages reached the disk, this one did not.
+            # It was not flushed, so nothing behind it was.
+            break
         if not isinstance(record, dict):
             torn = True
             continue

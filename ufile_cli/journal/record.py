@@ -57,16 +57,6 @@ class Record:
             self._held_back = False
             self._rewrite()
 
-    def start_over(self) -> None:
-        """The upload id is dead: there is none until the next `begin`."""
-        with self._lock:
-            self.document.uploadid = None
-            self.document.blocksize = None
-            self.parts = None
-            self._provisional.clear()
-            self._held_back = False
-            self._rewrite()
-
     def acknowledge(
         self,
         upload_id: str,

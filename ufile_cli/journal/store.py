@@ -218,6 +218,20 @@ class Store:
             hint=f"wait for it, or see: ufile status {journal_id}",
         )
 
+    def drop_damaged(self, journal_id: str) -> None:
+        """Remove a journal that can't be trusted; for somebody who has looked and named it.
+
+        Raises:
+            JournalBusy: another process works on it.
+        """
+        lock = self._lock(journal_id)
+        try:
+            path = self._path(journal_id)
+            for file in (path, path.with_suffix(".parts.jsonl"), lock.path):
+                remove(file, self._layer)
+        finally:
+            lock.release()
+
     # -- looking -------------------------------------------------------------------------------
 
     def peek(self, journal_id: str) -> View:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.multipart.workers import Stop
 from ufile_cli.progress.events import Sink, ignore
@@ -57,12 +58,15 @@ class Context:
         emit: takes the events.
         stop: tells when to stop.
         rotated: reads the credentials anew; True where they are not those with this tag.
+        progress: counts what this run does.
+        limit: paces several uploads together; None where the upload has its own limit.
     """
 
     emit: Sink = ignore
     stop: Stop = field(default_factory=Stop)
     rotated: Callable[[str | None], bool] = lambda _tag: False
     progress: Progress = field(default_factory=Progress)
+    limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def put(
     hasher = BlockHasher()
     hasher.update(content)
     digests = hasher.digests()
-    limit = RateLimit(options.limit_rate)
+    limit = context.limit or RateLimit(options.limit_rate)
     headers = headers_of(record, first=True)
     emit, progress = context.emit, context.progress
     drive = Drive(

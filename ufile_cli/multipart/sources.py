@@ -41,7 +41,7 @@ class FileSource:
         Raises:
             SourceError: missing, unreadable, or no regular file.
         """
-        shown = _printable(str(path))
+        shown = _printable(str(path)) or "''"
         try:
             # Without O_NONBLOCK a FIFO that nobody writes to would hang right here.
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -92,7 +92,7 @@ class FileSource:
         filled = 0
         while filled < len(buffer):
             try:
-                got = os.preadv(self._fd, [buffer[filled:]], offset + filled)
+                got = _pread_into(self._fd, buffer[filled:], offset + filled)
             except OSError as error:
                 raise SourceError(
                     f"{_printable(self.name)} can't be read at byte {offset + filled}: "
@@ -108,6 +108,14 @@ class FileSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _pread_into(fd: int, buffer: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    content = os.pread(fd, len(buffer), offset)  # systems without preadv: one copy more
+    buffer[: len(content)] = content
+    return len(content)
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ufile_cli.errors import SourceError, StreamDiffers
 from ufile_cli.etag import BLOCK, matches_part, object_etag
 from ufile_cli.multipart.body import BufferBody
+from ufile_cli.multipart.calls import Completed
 from ufile_cli.multipart.drive import Task
 from ufile_cli.multipart.plan import MAX_OBJECT_SIZE
 from ufile_cli.multipart.reconcile import Listing, Verdict, judge
@@ -82,6 +83,11 @@ class StreamUpload(Upload):
         if size is None:
             raise RuntimeError("the end of the stream was not seen yet")
         return size
+
+    def there_already(self) -> Completed | None:
+        if self.record.document.stream_size is None:
+            return None  # no end was ever seen, so no Finish was ever sent
+        return super().there_already()
 
     def transfer(self) -> None:
         parts = self.record.parts

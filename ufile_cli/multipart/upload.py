@@ -75,7 +75,7 @@ class Upload(ABC):
         self.client = client
         self.options = options
         self.context = context
-        self.limit = RateLimit(options.limit_rate)
+        self.limit = context.limit or RateLimit(options.limit_rate)
         self.drive = Drive(
             threads=options.threads,
             policy=options.policy,
@@ -180,7 +180,7 @@ class Upload(ABC):
                 if self.record.parts is None:
                     raise  # Initiate itself was refused
                 if self.calls.id_is_dead():
-                    there = self._there_already()
+                    there = self.there_already()
                     if there is not None:
                         completed, own = there, self.own_etag()
                         break
@@ -211,7 +211,7 @@ class Upload(ABC):
         self.context.emit(Finishing(parts))
         return self.calls.look_up(self.calls.finish(parts, own, self.size()))
 
-    def _there_already(self) -> Completed | None:
+    def there_already(self) -> Completed | None:
         """Whether an earlier Finish went through, seen from a dead upload id."""
         return self.calls.there_already(self.own_etag, self.size())
 
@@ -219,7 +219,10 @@ class Upload(ABC):
         parts = self.record.parts
         lost = len(parts) if parts is not None else 0
         size = lost * self._block_size()
-        self.record.start_over()
+        # The journal keeps the old upload until there is a new one: where Initiate is refused as
+        # well (a captive portal, a wrong address), nothing is lost.
+        self.calls.initiate()
+        self.resumed = False
         self.prepare_again()
         self.context.progress.parts_sent = self.context.progress.parts_reused = 0
         self.told = self.surplus = False
