@@ -11,9 +11,10 @@ from ufile_cli.cli.options import Server, Verbosity, server_options, verbosity_o
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.transfer import connector_for
 from ufile_cli.connect import Connector
-from ufile_cli.errors import Refused, UFileError
+from ufile_cli.errors import JournalDamaged, Refused, UFileError
 from ufile_cli.exitcodes import worst
 from ufile_cli.journal.store import Store
+from ufile_cli.progress import text
 
 __all__ = ["command", "give_up"]
 
@@ -36,14 +37,27 @@ def command(journal_ids: tuple[str, ...], **values: Any) -> int:
     for prefix in journal_ids:
         try:
             journal_id = store.find(prefix)
-            document = store.peek(journal_id).document
+            try:
+                document = store.peek(journal_id).document
+            except JournalDamaged:
+                if prefix.lower() != journal_id:
+                    raise  # too little was typed to throw away what nobody can read
+                store.drop_damaged(journal_id)
+                _say(
+                    log,
+                    f"dropped the damaged journal {journal_id}; its parts, where the server "
+                    "has any, are not freed",
+                )
+                codes.append(0)
+                continue
             connector = connector_for(server, log, document=document)
             try:
                 give_up(store, journal_id, connector, log)
             finally:
                 connector.close()
-            if not log.verbosity.quiet:
-                click.echo(f"gave up {journal_id} ({document.bucket}/{document.key})", err=True)
+            done = document.state == "finished"
+            words = "the object stays, its journal is dropped:" if done else "gave up"
+            _say(log, f"{words} {journal_id} ({document.bucket}/{document.key})")
             codes.append(0)
         except UFileError as error:
             from ufile_cli.cli.report import explain
@@ -51,6 +65,11 @@ def command(journal_ids: tuple[str, ...], **values: Any) -> int:
             explain(error)
             codes.append(error.code)
     return worst(codes)
+
+
+def _say(log: Log, words: str) -> None:
+    if not log.verbosity.quiet:
+        click.echo(text.printable(words), err=True)
 
 
 def give_up(store: Store, journal_id: str, connector: Connector, log: Log) -> None:

@@ -102,6 +102,9 @@ def _run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         _usage(error)
         return int(ExitCode.USAGE)

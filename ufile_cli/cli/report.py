@@ -7,6 +7,7 @@ next. Names and the server's words are shown with control characters escaped.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -56,23 +57,24 @@ def summary(result: Result, *, source: str) -> None:
     speed = ""
     if result.bytes_sent and result.seconds > 0.05:
         speed = f", {text.rate(result.bytes_sent / result.seconds)}"
-    parts = []
+    what = []
     if result.journal_id is not None:
-        parts.append(f"{text.count(result.parts)} parts")
-        if result.parts_reused:
-            parts.append(
-                f"{text.count(result.parts_sent)} sent now, "
-                f"{text.count(result.parts_reused)} were up already"
-            )
-        if result.parts_changed:
-            parts.append(f"{text.count(result.parts_changed)} had changed")
-    parts.append("verified by its ETag" if result.verified == "etag" else "every part verified")
+        what.append(f"{text.count(result.parts)} parts")
+    what.append("verified by its ETag" if result.verified == "etag" else "every part verified")
     where = f"{result.bucket}/{result.key}"
     lines = [
         f"uploaded {'standard input' if source == '-' else source} to {where}",
-        f"  {text.size(result.size)} in {text.seconds(result.seconds)}{speed}; " + ", ".join(parts),
-        f"  {result.url}",
+        f"  {text.size(result.size)} in {text.seconds(result.seconds)}{speed}; " + ", ".join(what),
     ]
+    if result.journal_id is not None and result.parts_reused:
+        counts = [
+            f"{text.count(result.parts_sent)} sent now",
+            f"{text.count(result.parts_reused)} were up already",
+        ]
+        if result.parts_changed:
+            counts.append(f"{text.count(result.parts_changed)} had changed")
+        lines.append("  of the parts " + ", ".join(counts))
+    lines.append(f"  {result.url}")
     try:
         for line in lines:
             click.echo(text.printable(line), err=True)
@@ -119,8 +121,16 @@ def print_json(document: object) -> None:
     """One JSON document, alone, on standard output."""
     from ufile_cli.cli.logs import redact
 
-    sys.stdout.write(redact(json.dumps(document, indent=2)) + "\n")
-    sys.stdout.flush()
+    if sys.stdout is None:
+        return  # closed before we began
+    try:
+        sys.stdout.write(redact(json.dumps(document, indent=2)) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads it any more: no reason to end with another exit code than otherwise.
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
 
 
 def stopped_words(error: UFileError) -> str:

@@ -118,15 +118,24 @@ def _brief(view: View | _Damaged) -> dict[str, Any]:
 
 
 def _one(store: Store, journal_id: str, as_json: bool) -> int:
-    view = store.peek(journal_id)
+    try:
+        view = store.peek(journal_id)
+    except JournalDamaged as error:
+        if as_json:
+            from ufile_cli.cli.report import print_json
+
+            print_json(_brief(_Damaged(journal_id, error.path, error.message)))
+        raise
     if as_json:
         from ufile_cli.cli.report import print_json
 
         etags = list(view.parts.etags()) if view.parts is not None else []
         print_json(_brief(view) | {"etaglist": etags})
         return 0
-    for name, value in _rows(view):
-        click.echo(f"{name:<15} {text.printable(str(value))}")
+    rows = [(text.printable(name), text.printable(str(value))) for name, value in _rows(view)]
+    width = max(text.columns(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(name + " " * (width + 2 - text.columns(name)) + value)
     return 0
 
 
@@ -144,11 +153,13 @@ def _rows(view: View) -> list[tuple[str, object]]:
         ("done", f"{_done(view)} ({text.count(view.bytes_done)} bytes)"),
         ("parts", f"{text.count(view.parts_done)} of {_parts_of(view)}"),
         ("block size", f"{text.count(document.blocksize)} bytes" if document.blocksize else "-"),
-        ("first missing", f"part {view.parts.pause}" if view.parts is not None else "part 0"),
-        ("pause offset", f"byte {view.pause_offset}"),
         ("mime type", document.mime_type or "-"),
         ("storage class", document.storage_class or "the bucket's"),
     ]
+    if view.state != "finished":
+        missing = view.parts.pause if view.parts is not None else 0
+        rows.insert(-2, ("first missing", f"part {missing}"))
+        rows.insert(-2, ("pause offset", f"byte {view.pause_offset}"))
     rows += [(f"meta {name}", value) for name, value in document.meta.items()]
     rows += [(f"header {name}", value) for name, value in document.header.items()]
     rows += [(f"option {name}", _option(value)) for name, value in document.options.items()]
@@ -163,9 +174,7 @@ def _rows(view: View) -> list[tuple[str, object]]:
         rows += [(name, value) for name, value in said.items() if value is not None]
     if document.result is not None:
         rows += [(name, document.result.get(name)) for name in ("etag", "verified", "url")]
-    if view.state == "finished":
-        rows.append(("forget it with", "ufile clean"))
-    elif not view.held:
+    if view.state != "finished" and not view.held:
         replay = "" if document.kind == "file" else "the same stream again | "
         rows.append(("go on with", f"{replay}ufile resume {document.journal_id}"))
         rows.append(("give up with", f"ufile abort {document.journal_id}"))
@@ -221,7 +230,7 @@ def _table(views: list[View | _Damaged], now: float) -> None:
     rows = [_cells(view, now) for view in views]
     head = ("JOURNAL", "STATE", "DONE", "", "PARTS", "AGE", "PID")
     widths = [max(text.columns(row[0][i]) for row in [(head, ""), *rows]) for i in range(len(head))]
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns
     wide = not terminal or width >= _WIDE
     line = _line(head, widths)

@@ -308,7 +308,8 @@ class Undertaking:
         if self.journal_id is not None:
             resume = self.replay.format(f"ufile resume {self.journal_id}")
             return (f"go on with:    {resume}", f"give up with:  ufile abort {self.journal_id}")
-        if error.code in (ExitCode.FAILED, ExitCode.TEMPORARY) or isinstance(error, Stopped):
-            again = self.again or "the same command"
-            return (f"nothing is left behind; run it again: {again}",)
+        retryable = (ExitCode.FAILED, ExitCode.TEMPORARY, ExitCode.CREDENTIALS)
+        if error.code in retryable or isinstance(error, Stopped):
+            again = self.again or "run the same command again"
+            return (f"to try again: {again} (it is small: no journal is kept of it)",)
         return ()

@@ -215,7 +215,7 @@ class Plain:
             spent += f", {text.rate(row.rate)}"
         if isinstance(event, Finished):
             self._line(f"{self._name(row)}: done, {text.size(event.size)}{spent}")
-        else:  # why is for the command to say, in its own words on the same stream
+        elif row.name:  # why is for the command to say, in its own words on the same stream
             self._line(f"{self._name(row)}: {row.state} after {_so_far(row)}{spent}")
 
 
