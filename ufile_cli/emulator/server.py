@@ -238,9 +238,9 @@ class Emulator:
             try:
                 connection = Connection(sock, number, self._idle_timeout)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                with self._lock:
+                with self._lock:  # close() joins what it finds: only threads that have started
                     self._open[number] = connection, thread
-                thread.start()
+                    thread.start()
             except (OSError, RuntimeError):  # the client is gone, or no thread is to be had
                 sock.close()
                 self._forget(number)
