@@ -68,12 +68,12 @@ def summary(result: Result, *, source: str) -> None:
     ]
     if result.journal_id is not None and result.parts_reused:
         counts = [
-            f"{text.count(result.parts_sent)} sent now",
+            f"{text.count(result.parts_sent)} parts sent now",
             f"{text.count(result.parts_reused)} were up already",
         ]
         if result.parts_changed:
             counts.append(f"{text.count(result.parts_changed)} had changed")
-        lines.append("  of the parts " + ", ".join(counts))
+        lines.append("  " + ", ".join(counts))
     lines.append(f"  {result.url}")
     try:
         for line in lines:

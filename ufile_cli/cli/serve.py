@@ -10,7 +10,7 @@ import click
 
 from ufile_cli.cli.logs import Log, keep_secret
 from ufile_cli.cli.options import SIZE, Verbosity, verbosity_options
-from ufile_cli.errors import UsageError
+from ufile_cli.errors import Stopped, UsageError
 from ufile_cli.settings import DEFAULT_PROFILE, config_path, local_directory, read_profiles
 
 __all__ = ["command"]
@@ -97,6 +97,8 @@ def command(
     click.echo(f"listening on {emulator.url}")
     try:
         emulator.serve_forever()
+    except Stopped as stopped:
+        return stopped.code  # how a server ends: nothing to tell
     finally:
         emulator.close()
     return 0
