@@ -24,7 +24,7 @@ from ufile_cli.journal.store import utc_now
 from ufile_cli.multipart.request import Context, Options, Progress, Result
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.progress.choose import open_renderer
-from ufile_cli.progress.events import Notice
+from ufile_cli.progress.events import Notice, Sink
 from ufile_cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "merged",
     "new_document",
     "refuse_differences",
+    "shown_progress",
 ]
 
 _DEFAULTS: dict[str, Any] = {
@@ -200,6 +201,22 @@ def refuse_differences(sending: Sending, document: JournalDocument, way_out: str
         )
 
 
+@contextmanager
+def shown_progress(sending: Sending, log: Log) -> Iterator[Sink]:
+    """Progress on standard error; log lines go through it while it draws."""
+    mode: Mode = sending.progress  # type: ignore[assignment]
+    quiet = log.verbosity.quiet
+    renderer = open_renderer(mode, stream=sys.stderr, quiet=quiet)
+    plain_shown = log.shown
+    with renderer:
+        if not quiet and mode != "none":
+            log.shown = lambda line: renderer(Notice(line))
+        try:
+            yield renderer
+        finally:
+            log.shown = plain_shown
+
+
 class Undertaking:
     """One upload on the way from the command line to its report.
 
@@ -236,33 +253,19 @@ class Undertaking:
         self.replay = "{}"
         self.progress = Progress()
 
-    @contextmanager
-    def _shown(self, connection: Connection) -> Iterator[Context]:
-        """Progress on standard error; log lines go through it while it draws."""
-        mode: Mode = self.sending.progress  # type: ignore[assignment]
-        quiet = self.log.verbosity.quiet
-        renderer = open_renderer(mode, stream=sys.stderr, quiet=quiet)
-        plain_shown = self.log.shown
-        with renderer:
-            if not quiet and mode != "none":
-                self.log.shown = lambda line: renderer(Notice(line))
-            try:
-                yield Context(
-                    emit=renderer,
-                    stop=SIGNALS.stop,
-                    rotated=connection.rotated,
-                    progress=self.progress,
-                )
-            finally:
-                self.log.shown = plain_shown
-
     def run(self, connection: Connection, act: Callable[[Context], Result]) -> int:
         """Do it, and report; the exit code."""
         begun = time.monotonic()
         SIGNALS.uploading = True
         try:
             try:
-                with self._shown(connection) as context:
+                with shown_progress(self.sending, self.log) as emit:
+                    context = Context(
+                        emit=emit,
+                        stop=SIGNALS.stop,
+                        rotated=connection.rotated,
+                        progress=self.progress,
+                    )
                     result = act(context)
             except UFileError as error:
                 return self.failed(error, time.monotonic() - begun)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ufile_cli.cli.beginning import begin, file_document
+from ufile_cli.cli.directories import upload_directory
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import (
     Sending,
@@ -17,38 +19,48 @@ from ufile_cli.cli.options import (
     verbosity_options,
 )
 from ufile_cli.cli.stores import open_store
-from ufile_cli.cli.transfer import (
-    Undertaking,
-    as_options,
-    connector_for,
-    merged,
-    new_document,
-    refuse_differences,
-)
+from ufile_cli.cli.transfer import Undertaking, as_options, connector_for, merged
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import SourceError, UFileError, UsageError
 from ufile_cli.etag import BLOCK
-from ufile_cli.journal.record import JournalRecord, Record
-from ufile_cli.journal.store import Store
+from ufile_cli.journal.record import Record
 from ufile_cli.multipart.files import FileUpload
-from ufile_cli.multipart.mime import guess_type
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Result
 from ufile_cli.multipart.small import put, read_whole
 from ufile_cli.multipart.sources import FileSource
+from ufile_cli.multipart.tree import Rules
 from ufile_cli.us3.endpoints import check_bucket, check_key
 
 __all__ = ["command"]
 
 
+_RULES = "ufile_cli.rules"
+
+
+class _OrderedRules(click.Command):
+    """Keeps --include and --exclude in the order they were given in: the last match wins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rules = []
+        for index, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            if name in ("--include", "--exclude") and (equals or index + 1 < len(args)):
+                rules.append((name == "--include", value if equals else args[index + 1]))
+        ctx.meta[_RULES] = tuple(rules)
+        return super().parse_args(ctx, args)
+
+
 @click.command(
     "upload",
+    cls=_OrderedRules,
     epilog="""\b
 Examples:
   ufile upload backups 2026/big.iso ./big.iso
   ufile upload backups 2026/ ./big.iso           # a KEY that ends in / gets the name
   ufile upload backups big.iso ./big.iso -j 16 --limit-rate 20M
   ufile upload try-out hello ./hello.txt --endpoint local
+  ufile upload -r backups photos/ ./photos --include '*.jpg' --skip-existing
 """,
 )
 @click.argument("bucket")
@@ -62,11 +74,40 @@ Examples:
     is_flag=True,
     help="Where the file has changed, send those parts again instead of refusing.",
 )
+@click.option("-r", "--recursive", is_flag=True, help="FILE is a directory, KEY a key prefix.")
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="GLOB",
+    help="With -r: only such files. The last match wins.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="With -r: no such files. The last match wins."
+)
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="With -r: leave out what the bucket has with the same ETag.",
+)
+@click.option("--dry-run", is_flag=True, help="With -r: say what would be sent, send nothing.")
 @sending_options
 @server_options
 @verbosity_options
+@click.pass_context
 def command(
-    bucket: str, key: str, file: str, restart: bool, resend_changed: bool, **values: Any
+    ctx: click.Context,
+    /,
+    bucket: str,
+    key: str,
+    file: str,
+    restart: bool,
+    resend_changed: bool,
+    recursive: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    skip_existing: bool,
+    dry_run: bool,
+    **values: Any,
 ) -> int:
     """Upload FILE to BUCKET as the object KEY.
 
@@ -79,14 +120,31 @@ def command(
             "standard input has no size beforehand; it is uploaded as a stream",
             hint=f"… | {stream_command}",
         )
+    if not recursive and (include or exclude or skip_existing or dry_run):
+        raise UsageError("--include, --exclude, --skip-existing and --dry-run go with -r")
+    if recursive and resend_changed:
+        raise UsageError("--resend-changed goes with one file")
     connector = connector_for(server, log)
+    if not connector.endpoint.custom_domain:
+        check_bucket(bucket)
     try:
+        if recursive:
+            return upload_directory(
+                bucket,
+                key,
+                file,
+                rules=Rules(ctx.meta[_RULES]),
+                skip_existing=skip_existing,
+                dry_run=dry_run,
+                restart=restart,
+                sending=sending,
+                connector=connector,
+                log=log,
+            )
         source = FileSource.open(file, stream_hint=f"{stream_command} < {shlex.quote(file)}")
         if key.endswith("/"):
             key += source.name
         check_key(key)
-        if not connector.endpoint.custom_domain:
-            check_bucket(bucket)
         check_size(source.identity().size)
         undertaking = Undertaking(
             sending, log, bucket=bucket, key=key, source=source.name, size=source.identity().size
@@ -107,23 +165,18 @@ def _upload(
     resend_changed: bool,
 ) -> int:
     sending = undertaking.sending
-    document = new_document(
+    document = file_document(
         sending,
         connector,
-        kind="file",
+        source,
         bucket=undertaking.bucket,
         key=undertaking.key,
-        mime_type=guess_type(source.name),
         options=merged(sending, {}),
     )
-    identity = source.identity()
-    document.localfile, document.size = str(source.path), identity.size
-    document.source = identity
-    if identity.size <= BLOCK:
+    if document.size is not None and document.size <= BLOCK:
         return _put(undertaking, connector, source, Record(document, None))
-    store = open_store()
     try:
-        record = _begin(store, connector, undertaking, document, restart=restart)
+        record = begin(open_store(), connector, sending, document, undertaking.log, restart=restart)
     except UFileError as error:
         return undertaking.failed(error)
     undertaking.journal_id = record.journal_id
@@ -160,43 +213,3 @@ def _put(undertaking: Undertaking, connector: Connector, source: FileSource, rec
             return put(record, source.name, content, connection.client, as_options(chosen), context)
 
         return undertaking.run(connection, act)
-
-
-def _begin(
-    store: Store,
-    connector: Connector,
-    undertaking: Undertaking,
-    document: Any,
-    *,
-    restart: bool,
-) -> JournalRecord:
-    """The unfinished journal of this file and destination, or a new one."""
-    found = {
-        "endpoint": document.endpoint,
-        "bucket": document.bucket,
-        "key": document.key,
-        "localfile": document.localfile,
-    }
-    if restart:
-        from ufile_cli.cli.abort import give_up
-
-        while (journal_id := store.find_unfinished(**found)) is not None:
-            give_up(store, journal_id, connector, undertaking.log)
-    with store.beginning():
-        journal_id = store.find_unfinished(**found)
-        if journal_id is None:
-            return store.create(document)
-        record = store.open_quietly(journal_id)
-    try:
-        if record.document.state == "finished":
-            raise UsageError(f"upload {journal_id} has just been finished by another process")
-        refuse_differences(
-            undertaking.sending,
-            record.document,
-            "go on without these options, or begin anew with --restart",
-        )
-        record.claim()
-    except BaseException:
-        record.close()
-        raise
-    return record

@@ -1,0 +1,173 @@
+"""`ufile upload -r BUCKET PREFIX DIRECTORY`: options and report; the walk is `multipart.tree`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ufile_cli.cli.beginning import begin, file_document
+from ufile_cli.cli.logs import Log, redact
+from ufile_cli.cli.options import Sending
+from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.signals import SIGNALS
+from ufile_cli.cli.stores import open_store
+from ufile_cli.cli.transfer import as_options, merged, shown_progress
+from ufile_cli.connect import Connection, Connector
+from ufile_cli.errors import NotFound, SourceError, UFileError, UsageError
+from ufile_cli.etag import BLOCK
+from ufile_cli.exitcodes import worst
+from ufile_cli.journal.record import Record
+from ufile_cli.multipart.files import FileUpload
+from ufile_cli.multipart.request import Context, Options, Progress, Result
+from ufile_cli.multipart.small import put, read_whole
+from ufile_cli.multipart.sources import FileSource
+from ufile_cli.multipart.tree import Rules, TreeResult, TreeUpload, walk
+from ufile_cli.progress import text
+
+__all__ = ["upload_directory"]
+
+_SHOWN = 10
+"""Failed files that are named one by one."""
+
+
+def upload_directory(
+    bucket: str,
+    prefix: str,
+    directory: str,
+    *,
+    rules: Rules,
+    skip_existing: bool,
+    dry_run: bool,
+    restart: bool,
+    sending: Sending,
+    connector: Connector,
+    log: Log,
+) -> int:
+    """Upload a directory; the exit code is the worst of its files'."""
+    if not Path(directory).exists():
+        raise SourceError(f"{directory}: there is no such directory")
+    if not Path(directory).is_dir():
+        raise UsageError(f"{directory} is no directory", hint="without -r it is uploaded as a file")
+    prefix = "" if prefix == "/" else prefix
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    chosen = merged(sending, {})
+    options = as_options(chosen)
+    store = open_store()
+    with connector.connect(
+        bucket, threads=chosen["threads"], timeout=chosen["timeout"], log=log.request
+    ) as connection:
+
+        def upload_one(source: FileSource, key: str, options: Options, context: Context) -> Result:
+            document = file_document(
+                sending, connector, source, bucket=bucket, key=key, options=chosen
+            )
+            if document.size is not None and document.size <= BLOCK:
+                small = Record(document, None)
+                content = read_whole(source)
+                return put(small, source.name, content, connection.client, options, context)
+            record = begin(store, connector, sending, document, log, restart=restart)
+            try:
+                return FileUpload(record, source, connection.client, options, context).run()
+            finally:
+                record.close()
+
+        def etag_of(key: str) -> tuple[int, str] | None:
+            try:
+                head = connection.client.head(key)
+            except NotFound:
+                return None
+            return head.size, head.etag or ""
+
+        def tree(context: Context) -> TreeUpload:
+            return TreeUpload(
+                directory,
+                prefix,
+                rules,
+                options,
+                context,
+                upload_one,
+                etag_of if skip_existing else None,
+            )
+
+        if dry_run:
+            return _dry_run(tree(Context()), bucket, directory, rules, log, skip_existing)
+        return _run(tree, bucket, prefix, directory, connection, sending, log)
+
+
+def _run(
+    tree: Callable[[Context], TreeUpload],
+    bucket: str,
+    prefix: str,
+    directory: str,
+    connection: Connection,
+    sending: Sending,
+    log: Log,
+) -> int:
+    result = TreeResult()
+    error: UFileError | None = None
+    SIGNALS.uploading = True
+    try:
+        with shown_progress(sending, log) as emit:
+            context = Context(
+                emit=emit, stop=SIGNALS.stop, rotated=connection.rotated, progress=Progress()
+            )
+            upload = tree(context)
+            result = upload.result
+            try:
+                upload.run()
+            except UFileError as ended:
+                error = ended
+    finally:
+        SIGNALS.uploading = False
+    for path, failure in result.failures[:_SHOWN]:
+        _say(f"ufile: {path}: {failure.message}")
+    if result.failed > _SHOWN:
+        _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
+    code = result.exit_code
+    again = f"go on with:  the same command with --skip-existing ({directory} -> {bucket}/{prefix})"
+    if error is not None:
+        explain(error, ways_on=(again,))
+        code = error.code if error.code > 128 else worst([error.code, *result.codes])
+    if not log.verbosity.quiet and sending.progress != "json":
+        _say(
+            f"{directory} -> {bucket}/{prefix}: {text.count(result.sent)} files sent "
+            f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
+            f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed"
+        )
+    if sending.as_json:
+        print_json(
+            result.as_json()
+            | {"exit_code": code, "error": error.as_json() if error is not None else None}
+        )
+    return code
+
+
+def _dry_run(
+    tree: TreeUpload, bucket: str, directory: str, rules: Rules, log: Log, skip_existing: bool
+) -> int:
+    """What would be sent, a line each, on standard output."""
+    files = size = 0
+    for entry in walk(directory, rules, lambda line: _say(f"ufile: {line}")):
+        if entry.problem is not None:
+            _say(f"ufile: {entry.relative}: {entry.problem}")
+            continue
+        if skip_existing and tree.is_there(entry):
+            continue
+        files, size = files + 1, size + entry.size
+        key = text.printable(tree.key_of(entry))
+        click.echo(f"{text.size(entry.size):>9}  {text.printable(entry.path)} -> {bucket}/{key}")
+    if not log.verbosity.quiet:
+        _say(f"{text.count(files)} files, {text.size(size)} would be sent")
+    return 0
+
+
+def _say(line: str) -> None:
+    try:
+        sys.stderr.write(redact(text.printable(line)) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass  # a terminal that has gone away
