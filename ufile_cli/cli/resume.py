@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from ufile_cli.cli.options import (
     server_options,
     verbosity_options,
 )
+from ufile_cli.cli.report import explain, print_json
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
 from ufile_cli.cli.transfer import (
@@ -24,6 +26,7 @@ from ufile_cli.cli.transfer import (
     as_options,
     connector_for,
     headers_given,
+    json_on_failure,
     merged,
     refuse_differences,
 )
@@ -99,8 +102,9 @@ def command(
     store = open_store()
     if every:
         return _resume_all(store, server, sending, log, wishes)
-    chosen = store.find(journal_id) if journal_id is not None else _last(store)
-    return resume_one(store, chosen, server, sending, log, wishes)
+    with json_on_failure(sending, bucket=None, key=None):
+        chosen = store.find(journal_id) if journal_id is not None else _last(store)
+        return resume_one(store, chosen, server, sending, log, wishes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +146,25 @@ def _last(store: Store) -> str:
 
 
 def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes: Wishes) -> int:
-    codes = [0]
+    """Every resumable file upload, one after another; with --json one list of results."""
+    codes, documents = [0], list[object]()
     for journal_id in reversed(_resumable(store)):
         if store.peek(journal_id).document.kind != "file":
             continue
         try:
-            codes.append(resume_one(store, journal_id, server, sending, log, wishes))
+            codes.append(
+                resume_one(store, journal_id, server, sending, log, wishes, tell=documents.append)
+            )
         except Stopped:
             raise
         except UFileError as error:
-            from ufile_cli.cli.report import explain
-
             explain(error)
+            documents.append({"journal_id": journal_id, "error": error.as_json()})
             codes.append(error.code)
         if codes[-1] > 128:
             break
+    if sending.as_json:
+        print_json(documents)
     return worst(codes)
 
 
@@ -167,8 +175,14 @@ def resume_one(
     sending: Sending,
     log: Log,
     wishes: Wishes,
+    *,
+    tell: Callable[[object], None] = print_json,
 ) -> int:
-    """Go on with one upload; its exit code."""
+    """Go on with one upload; its exit code.
+
+    Args:
+        tell: takes the result document, where --json asks for one.
+    """
     record = store.open_quietly(journal_id)
     try:
         document = record.document
@@ -181,6 +195,7 @@ def resume_one(
             size=document.size,
         )
         undertaking.journal_id = journal_id
+        undertaking.tell = tell
         if document.state == "finished":
             return _finished_already(undertaking, record)
         try:
@@ -317,9 +332,7 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
             err=True,
         )
     if undertaking.sending.as_json:
-        from ufile_cli.cli.report import print_json
-
-        print_json(
+        undertaking.tell(
             {
                 "journal_id": document.journal_id,
                 "bucket": document.bucket,

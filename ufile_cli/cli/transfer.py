@@ -36,6 +36,7 @@ __all__ = [
     "as_options",
     "connector_for",
     "headers_given",
+    "json_on_failure",
     "merged",
     "new_document",
     "refuse_differences",
@@ -202,6 +203,27 @@ def refuse_differences(sending: Sending, document: JournalDocument, way_out: str
 
 
 @contextmanager
+def json_on_failure(sending: Sending, *, bucket: str | None, key: str | None) -> Iterator[None]:
+    """The result document for what fails before an upload begins: --json promises one."""
+    try:
+        yield
+    except UFileError as error:
+        if sending.as_json:
+            print_json(
+                failure_json(
+                    error,
+                    journal_id=None,
+                    bucket=bucket,
+                    key=key,
+                    size=None,
+                    progress=Progress(),
+                    seconds=0.0,
+                )
+            )
+        raise
+
+
+@contextmanager
 def shown_progress(sending: Sending, log: Log) -> Iterator[Sink]:
     """Progress on standard error; log lines go through it while it draws."""
     mode: Mode = sending.progress  # type: ignore[assignment]
@@ -229,6 +251,7 @@ class Undertaking:
         replay: how a person goes on, with `{}` for the resume command; a stream has to be
             piped again.
         progress: what was done, also after a failure.
+        tell: takes the result document, where --json asks for one.
     """
 
     def __init__(
@@ -251,6 +274,7 @@ class Undertaking:
         self.again = again
         self.journal_id: str | None = None
         self.replay = "{}"
+        self.tell: Callable[[object], None] = print_json
         self.progress = Progress()
 
     def run(self, connection: Connection, act: Callable[[Context], Result]) -> int:
@@ -278,7 +302,7 @@ class Undertaking:
         if not self.log.verbosity.quiet and self.sending.progress != "json":
             summary(result, source=self.source)
         if self.sending.as_json:
-            print_json(success_json(result))
+            self.tell(success_json(result))
         return 0
 
     def failed(self, error: UFileError, seconds: float = 0.0) -> int:
@@ -292,7 +316,7 @@ class Undertaking:
             self.log.shown(redact("".join(traceback.format_exception(error))))
         explain(error, ways_on=self._ways_on(error))
         if self.sending.as_json:
-            print_json(
+            self.tell(
                 failure_json(
                     error,
                     journal_id=self.journal_id,

@@ -19,7 +19,13 @@ from ufile_cli.cli.options import (
     verbosity_options,
 )
 from ufile_cli.cli.stores import open_store
-from ufile_cli.cli.transfer import Undertaking, as_options, connector_for, merged
+from ufile_cli.cli.transfer import (
+    Undertaking,
+    as_options,
+    connector_for,
+    json_on_failure,
+    merged,
+)
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import SourceError, UFileError, UsageError
 from ufile_cli.etag import BLOCK
@@ -114,46 +120,52 @@ def command(
     Run the same command again after a failure: it goes on where it stopped.
     """
     log, server, sending = Log(Verbosity.of(values)), Server.of(values), Sending.of(values)
-    stream_command = f"ufile upload-stream {shlex.quote(bucket)} {shlex.quote(key)}"
-    if file == "-":
-        raise SourceError(
-            "standard input has no size beforehand; it is uploaded as a stream",
-            hint=f"… | {stream_command}",
-        )
-    if not recursive and (include or exclude or skip_existing or dry_run):
-        raise UsageError("--include, --exclude, --skip-existing and --dry-run go with -r")
-    if recursive and resend_changed:
-        raise UsageError("--resend-changed goes with one file")
-    connector = connector_for(server, log)
-    if not connector.endpoint.custom_domain:
-        check_bucket(bucket)
-    try:
-        if recursive:
-            return upload_directory(
-                bucket,
-                key,
-                file,
-                rules=Rules(ctx.meta[_RULES]),
-                skip_existing=skip_existing,
-                dry_run=dry_run,
-                restart=restart,
-                sending=sending,
-                connector=connector,
-                log=log,
+    with json_on_failure(sending, bucket=bucket, key=key):
+        stream_command = f"ufile upload-stream {shlex.quote(bucket)} {shlex.quote(key)}"
+        if file == "-":
+            raise SourceError(
+                "standard input has no size beforehand; it is uploaded as a stream",
+                hint=f"… | {stream_command}",
             )
-        source = FileSource.open(file, stream_hint=f"{stream_command} < {shlex.quote(file)}")
-        if key.endswith("/"):
-            key += source.name
-        check_key(key)
-        check_size(source.identity().size)
-        undertaking = Undertaking(
-            sending, log, bucket=bucket, key=key, source=source.name, size=source.identity().size
-        )
-        return _upload(
-            undertaking, connector, source, restart=restart, resend_changed=resend_changed
-        )
-    finally:
-        connector.close()
+        if not recursive and (include or exclude or skip_existing or dry_run):
+            raise UsageError("--include, --exclude, --skip-existing and --dry-run go with -r")
+        if recursive and resend_changed:
+            raise UsageError("--resend-changed goes with one file")
+        connector = connector_for(server, log)
+        if not connector.endpoint.custom_domain:
+            check_bucket(bucket)
+        try:
+            if recursive:
+                return upload_directory(
+                    bucket,
+                    key,
+                    file,
+                    rules=Rules(ctx.meta[_RULES]),
+                    skip_existing=skip_existing,
+                    dry_run=dry_run,
+                    restart=restart,
+                    sending=sending,
+                    connector=connector,
+                    log=log,
+                )
+            source = FileSource.open(file, stream_hint=f"{stream_command} < {shlex.quote(file)}")
+            if key.endswith("/"):
+                key += source.name
+            check_key(key)
+            check_size(source.identity().size)
+            undertaking = Undertaking(
+                sending,
+                log,
+                bucket=bucket,
+                key=key,
+                source=source.name,
+                size=source.identity().size,
+            )
+            return _upload(
+                undertaking, connector, source, restart=restart, resend_changed=resend_changed
+            )
+        finally:
+            connector.close()
 
 
 def _upload(

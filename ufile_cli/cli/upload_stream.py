@@ -23,6 +23,7 @@ from ufile_cli.cli.transfer import (
     Undertaking,
     as_options,
     connector_for,
+    json_on_failure,
     merged,
     new_document,
 )
@@ -81,24 +82,25 @@ def command(
     sent again.
     """
     log, server, sending = Log(Verbosity.of(values)), Server.of(values), Sending.of(values)
-    produce = command_of(ctx)
-    if key.endswith("/"):
-        raise UsageError("a stream has no name to put behind a KEY that ends in /")
-    check_key(key)
-    connector = connector_for(server, log)
-    if not connector.endpoint.custom_domain:
-        check_bucket(bucket)
-    source = open_stream(produce, f"cat FILE | ufile upload-stream {bucket} {key}")
-    undertaking = Undertaking(
-        sending, log, bucket=bucket, key=key, source=source.name, size=exact_size
-    )
-    undertaking.replay = replay_words(produce)
-    wishes = StreamWishes(size=size, exact_size=exact_size)
-    try:
-        return _upload(undertaking, connector, source, wishes, abort_on_failure)
-    finally:
-        source.close()
-        connector.close()
+    with json_on_failure(sending, bucket=bucket, key=key):
+        produce = command_of(ctx)
+        if key.endswith("/"):
+            raise UsageError("a stream has no name to put behind a KEY that ends in /")
+        check_key(key)
+        connector = connector_for(server, log)
+        if not connector.endpoint.custom_domain:
+            check_bucket(bucket)
+        source = open_stream(produce, f"cat FILE | ufile upload-stream {bucket} {key}")
+        undertaking = Undertaking(
+            sending, log, bucket=bucket, key=key, source=source.name, size=exact_size
+        )
+        undertaking.replay = replay_words(produce)
+        wishes = StreamWishes(size=size, exact_size=exact_size)
+        try:
+            return _upload(undertaking, connector, source, wishes, abort_on_failure)
+        finally:
+            source.close()
+            connector.close()
 
 
 def _upload(

@@ -4,15 +4,16 @@ Two questions are decided in here, and nowhere else, because a wrong answer cost
 or stores a wrong object:
 
 - Is the upload id dead? Only where ListParts *and* the next part or Finish were refused with a
-  4xx that is about the request; a server that cannot list proves nothing.
-- Is the object there already? Only where HEAD shows our size and our ETag, which it does after a
-  Finish whose answer was lost.
+  4xx that is about the request; a server that cannot list proves nothing, nor does a redirect.
+- Is the object there already? Only where HEAD shows our size and our ETag, and the upload id is
+  gone: so it is after a Finish whose answer was lost. The same bytes may have been there before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ufile_cli.errors import (
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
     from ufile_cli.us3.client import Client
     from ufile_cli.us3.response import PartsPage
 
-__all__ = ["Calls", "Completed", "cannot_list", "headers_of"]
+__all__ = ["Calls", "Completed", "Fate", "cannot_list", "headers_of"]
+
+
+class Fate(Enum):
+    """What a refused part or Finish and the part list together say of the upload id."""
+
+    LIVES = "it is there, or what was refused was not about it"
+    DEAD = "the server does not know it any more"
+    UNKNOWN = "this server cannot list parts, so nobody can tell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,15 @@ def headers_of(record: Record, *, first: bool) -> dict[str, str]:
 def cannot_list(error: ServerError) -> bool:
     """Whether the answer says that this server has no part list at all."""
     return error.status in (405, 501)
+
+
+def speaks_of_the_id(refusal: Refused) -> bool:
+    """Whether a refusal can be the answer to an upload id that is not there.
+
+    A 4xx can. A redirect or a proxy's 407 is somebody's on the way, a captive portal say; and 405
+    only tells that there is no such call.
+    """
+    return 400 <= refusal.status < 500 and refusal.status not in (405, 407)
 
 
 class Calls:
@@ -174,7 +192,7 @@ class Calls:
                 stored = self._client.finish(self._key, self._upload_id, listed, headers)
             except (NetworkError, BadAnswer) as error:
                 there = self._there(own_etag, size)
-                if there is None or self._id_lives():
+                if there is None or not self._id_is_gone():
                     raise error
                 return there
             if stored.key is not None and stored.key != self._key:
@@ -194,26 +212,31 @@ class Calls:
             try:
                 head = self._client.head(self._key)
             except Refused:
-                # Finish succeeded; keys that may write but not read are refused here. What is
-                # compared then is every part's ETag.
                 return completed
             return Completed(completed.etag or head.etag or "", head.size)
 
-        return self._drive.call("HeadFile", job)
+        try:
+            return self._drive.call("HeadFile", job)
+        except CredentialsRefused:
+            # Finish succeeded; keys that may write but not read are refused here. What is
+            # compared then is every part's ETag.
+            return completed
 
-    def id_is_dead(self) -> bool:
-        """Whether the upload id is dead, after a part or Finish was refused with a 4xx."""
+    def fate(self, refusal: Refused) -> Fate:
+        """What has become of the upload id, after a part or Finish was refused."""
+        if not speaks_of_the_id(refusal):
+            return Fate.LIVES
 
-        def job() -> bool:
+        def job() -> Fate:
             try:
                 self._client.list_parts(self._upload_id, limit=1)
-            except Refused as refusal:
-                return not cannot_list(refusal)
-            except ServerTrouble as trouble:
-                if cannot_list(trouble):
-                    return False
+            except (Refused, ServerTrouble) as error:
+                if cannot_list(error):
+                    return Fate.UNKNOWN
+                if isinstance(error, Refused):
+                    return Fate.DEAD if speaks_of_the_id(error) else Fate.LIVES
                 raise
-            return False
+            return Fate.LIVES
 
         return self._drive.call("the part list", job)
 
@@ -234,7 +257,10 @@ class Calls:
         Args:
             own_etag: computes it; may take a while, so it is asked only where the size fits.
         """
-        head = self._drive.call("HeadFile", self._head)
+        try:
+            head = self._drive.call("HeadFile", self._head)
+        except CredentialsRefused:
+            return None  # keys that may not read: nobody can tell
         if head is None or head.size != size or not head.etag:
             return None
         return head if head.etag == own_etag() else None
@@ -260,17 +286,19 @@ class Calls:
             return None
         return head
 
-    def _id_lives(self) -> bool:
-        """For a worker: whether the upload id is still there, so that Finish has not been done.
+    def _id_is_gone(self) -> bool:
+        """For a worker: whether the upload id is certainly gone, so that Finish has been done.
 
         The same object may have been there before; then our Finish still has to come, with its
-        own metadata and storage class.
+        own metadata and storage class. Where the list can't be had, Finish is better asked again.
         """
         try:
             self._client.list_parts(self._upload_id, limit=1)
+        except Refused as refusal:
+            return speaks_of_the_id(refusal)
         except UFileError:
             return False
-        return True
+        return False
 
 
 def same_object(own_etag: str | None, completed: Completed, size: int, block_size: int) -> str:

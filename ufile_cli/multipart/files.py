@@ -49,19 +49,19 @@ class FileUpload(Upload):
 
     def transfer(self) -> None:
         document = self.record.document
+        plan = Plan(self.size(), self._block_size())
+        self.context.progress.parts = plan.count
+        self._tell(plan)
         if self.resumed and document.source != self._identity:
             self._look_for_changes()
         if document.source != self._identity or document.size != self._identity.size:
             self.record.set_source(self._identity.size, self._identity)
             self.record.save()
-        plan = Plan(self.size(), self._block_size())
-        self.context.progress.parts = plan.count
         parts = self.record.parts
         if parts is not None and parts.end > plan.count:
             self.surplus = True
             self.record.forget(range(plan.count, parts.end))
         feed = _FileFeed(self, self._source, plan, listed=not self.resumed)
-        self._tell(plan)
         self._etag = None
         self.drive.run(feed)
         self.resumed = True
@@ -170,6 +170,11 @@ class FileUpload(Upload):
                 ),
             )
         self.context.progress.parts_changed += len(feed.changed)
+        plan = Plan(self.size(), self._block_size())
+        self.lost(
+            (number, plan.length(number) if number < plan.count else plan.block_size)
+            for number in feed.changed
+        )
         self.record.forget(feed.changed)
         self.context.emit(
             Notice(f"{len(feed.changed)} parts have changed since and are sent again")

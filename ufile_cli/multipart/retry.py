@@ -146,7 +146,7 @@ def decide(
         if trial.rounds >= BACK_AT_MOST:
             return Decision("give_up")
         wait = policy.wait(1, jitter) if asked is None else asked
-        return Decision("back", wait if left is None else min(wait, left))
+        return Decision("back", wait if left is None else min(wait, max(left, 0.0)))
     if left is not None and left <= 0:
         return Decision("give_up")
     wait = asked if asked is not None else policy.wait(outage.probes + 1, jitter)

@@ -222,7 +222,9 @@ class _StreamFeed:
 
     def kept(self) -> list[PartRead]:
         """What was read and is not up."""
-        kept = [*self._arrived, *self._sending.values()]
+        # A worker that could not be waited for may still be sending from its buffer, which must
+        # not be filled again under its hands: the part goes on in a buffer of its own.
+        kept = [*self._arrived, *(part.copy() for part in self._sending.values())]
         self._arrived.clear()
         self._sending.clear()
         return kept

@@ -235,6 +235,12 @@ class PartRead:
     def __len__(self) -> int:
         return len(self.content)
 
+    def copy(self) -> PartRead:
+        """The same part in a buffer of its own."""
+        buffer = bytearray(len(self.buffer))
+        buffer[: len(self)] = self.content
+        return PartRead(self.number, memoryview(buffer)[: len(self)], self.digests, buffer)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:

@@ -19,7 +19,7 @@ from ufile_cli.errors import NetworkError, PartCorrupted, Refused, UFileError
 from ufile_cli.etag import matches_part
 from ufile_cli.exitcodes import ExitCode
 from ufile_cli.multipart.body import PartBody
-from ufile_cli.multipart.calls import Calls, Completed, headers_of, same_object
+from ufile_cli.multipart.calls import Calls, Completed, Fate, headers_of, same_object
 from ufile_cli.multipart.drive import Drive, Task
 from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.request import Context, Options, Result
@@ -179,11 +179,14 @@ class Upload(ABC):
             except Refused as refusal:
                 if self.record.parts is None:
                     raise  # Initiate itself was refused
-                if self.calls.id_is_dead():
+                fate = self.calls.fate(refusal)
+                if fate is Fate.DEAD or (fate is Fate.UNKNOWN and refusal.part is None):
+                    # Where nobody can tell, a refused Finish may be one that went through before.
                     there = self.there_already()
                     if there is not None:
                         completed, own = there, self.own_etag()
                         break
+                if fate is Fate.DEAD:
                     if started_over:
                         raise
                     started_over = True
