@@ -143,7 +143,7 @@ def replace(path: Path, chunks: Iterable[bytes], layer: FileLayer) -> None:
 
 
 def remove(path: Path, layer: FileLayer, *, durably: bool = False) -> None:
-    """Remove the file, if it is there.
+    """Remove the file, if it is there, and what an interrupted `replace` left beside it.
 
     Args:
         durably: so that a loss of power does not bring it back.
@@ -153,6 +153,7 @@ def remove(path: Path, layer: FileLayer, *, durably: bool = False) -> None:
     """
     try:
         layer.unlink(path)
+        layer.unlink(path.with_name(path.name + ".new"))
         if durably:
             layer.fsync_directory(path.parent)
     except OSError as error:
