@@ -27,7 +27,7 @@ from ufile_cli.errors import (
     ServerTrouble,
     UFileError,
 )
-from ufile_cli.etag import BLOCK, DIGEST_SIZE
+from ufile_cli.etag import BLOCK, same_form
 from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.reconcile import Found, Listing, NoAdvance
 
@@ -318,20 +318,9 @@ def same_object(own_etag: str | None, completed: Completed, size: int, block_siz
         return "etag"
     # Certain with blocks of 4 MiB. With others the form is undocumented: an ETag that counts as
     # many blocks as ours is of the known form, and then it is one of other bytes.
-    if block_size == BLOCK or _same_form(completed.etag, own_etag):
+    if block_size == BLOCK or same_form(completed.etag, own_etag):
         raise IntegrityError(
             f"the server stored something else: its ETag is {completed.etag}, ours {own_etag}",
             hint="upload it again with --restart",
         )
     return "parts"
-
-
-def _same_form(theirs: str, ours: str) -> bool:
-    import base64
-    import binascii
-
-    try:
-        raw = base64.b64decode(theirs, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return len(raw) == DIGEST_SIZE + 4 and raw[:4] == base64.urlsafe_b64decode(ours)[:4]

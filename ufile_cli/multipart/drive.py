@@ -117,6 +117,7 @@ class Drive:
         rotated: Callable[[str | None], bool] = lambda _tag: False,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        grace: float = GRACE,
         wall: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -131,6 +132,7 @@ class Drive:
         self._tick = tick
         self._clock = clock
         self._wall = wall
+        self._grace = grace
         self._jitter = jitter
         self._outage = Outage()
         self._waiting: list[tuple[float, int, Task]] = []
@@ -318,7 +320,7 @@ class Drive:
     def _drain(self) -> None:
         """Give requests in flight their grace; what they bring home still counts."""
         self._waiting.clear()
-        deadline = self._clock() + GRACE
+        deadline = self._clock() + self._grace
         while self._crew.busy and (left := deadline - self._clock()) > 0:
             try:
                 message = self.inbox.get(timeout=left)

@@ -59,6 +59,7 @@ class Context:
         stop: tells when to stop.
         rotated: reads the credentials anew; True where they are not those with this tag.
         progress: counts what this run does.
+        grace: seconds that requests in flight get when the upload stops.
         limit: paces several uploads together; None where the upload has its own limit.
     """
 
@@ -67,6 +68,7 @@ class Context:
     rotated: Callable[[str | None], bool] = lambda _tag: False
     progress: Progress = field(default_factory=Progress)
     limit: RateLimit | None = None
+    grace: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)

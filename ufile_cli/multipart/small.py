@@ -77,6 +77,7 @@ def put(
         stop=context.stop,
         emit=emit,
         rotated=context.rotated,
+        grace=context.grace,
     )
 
     def job() -> Stored:

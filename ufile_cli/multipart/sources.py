@@ -103,8 +103,13 @@ class FileSource:
             filled += got
         return filled
 
+    def __del__(self) -> None:
+        # A worker that comes home late may still read: closed under it, the descriptor's number
+        # could be another file's.
+        self.close()
+
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; nobody may be reading it any more."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

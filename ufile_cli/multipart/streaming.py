@@ -53,6 +53,18 @@ class StreamWishes:
     from_pause: bool = False
 
 
+class _Passed(SourceError):
+    """A part of the stream is needed that has passed already."""
+
+
+def _passed(number: int, journal: str | None) -> _Passed:
+    return _Passed(
+        f"part {number} is not up, and the stream is past it: it is needed from its beginning",
+        part=number,
+        hint=f"the whole stream | ufile resume {journal}" if journal else None,
+    )
+
+
 class StreamUpload(Upload):
     """The upload of one stream in parts.
 
@@ -90,27 +102,44 @@ class StreamUpload(Upload):
         return super().there_already()
 
     def transfer(self) -> None:
+        while True:
+            try:
+                self._pass()
+                break
+            except _Passed as passed:
+                try:
+                    self.prepare_again()
+                except SourceError:
+                    raise passed from None
+        self.resumed = True
+        self._continued = True
+
+    def _pass(self) -> None:
+        """Take what the stream has from here on."""
         parts = self.record.parts
         if parts is None:
             raise RuntimeError("there is no upload id yet")
-        first = parts.pause if self.wishes.from_pause else 0
         if self.reader is None:
+            first = parts.pause if self.wishes.from_pause else 0
             self.reader = StreamReader(
                 self._source, self._block_size(), self.options.threads + 1, first=first
             )
-        replay = self.resumed and not self._continued
-        if replay:
+        reader = self.reader
+        # A replay that was given up half-way goes on as one.
+        replay = self.resumed and (not self._continued or self.record.held_back)
+        if replay and parts.end > reader.first:
             self.record.hold_back()
+        for number in range(parts.pause, reader.begins()):
+            if not self.record.accounted_for(number) and not reader.has(number):
+                raise _passed(number, self.record.journal_id)
         self._tell()
-        feed = _StreamFeed(self, self.reader, listed=not self.resumed, replay=replay)
-        self.reader.attach(self.drive.inbox.put)
+        feed = _StreamFeed(self, reader, listed=not self.resumed, replay=replay)
+        reader.attach(self.drive.inbox.put)
         try:
             self.drive.run(feed)
         except BaseException:
-            self.reader.detach(feed.kept())
+            reader.detach(feed.flying())
             raise
-        self.resumed = True
-        self._continued = True
 
     def own_etag(self) -> str | None:
         parts = self.record.parts
@@ -128,8 +157,10 @@ class StreamUpload(Upload):
         Raises:
             SourceError: the stream can't be read again.
         """
-        rewound = not self.wishes.from_pause and self._source.rewind()
-        if not rewound:
+        can = not self.wishes.from_pause and self._source.can_rewind()
+        if can and self.reader is not None:
+            self.reader.stop()  # two threads must not read it
+        if not (can and self._source.rewind()):
             journal = self.record.journal_id
             again = f"the stream from its beginning | ufile resume {journal}" if journal else None
             raise SourceError(
@@ -184,13 +215,16 @@ class _StreamFeed:
             self._listing.page((), truncated=False, next_marker=None)
         self._fetching = False
         self._arrived: deque[PartRead] = deque()
-        self._sending: dict[int, PartRead] = {}
+        self._sending: set[int] = set()
         self._ended = False
         parts = upload.record.parts
         self._known_end = parts.end if parts is not None and replay else 0
         self._lost: dict[int, bytes] = {}
-        self._told_at = -1
-        if self._known_end > reader.first:
+        # Until this part has compared equal, what is sent is provisional.
+        self._last_known = reader.last_before(self._known_end)
+        if self._last_known is None:
+            upload.record.confirm()
+        else:
             size = self._known_end * reader.block_size
             upload.context.emit(Checking(_COMPARING, size))
 
@@ -220,14 +254,9 @@ class _StreamFeed:
                 return task
         return None
 
-    def kept(self) -> list[PartRead]:
-        """What was read and is not up."""
-        # A worker that could not be waited for may still be sending from its buffer, which must
-        # not be filled again under its hands: the part goes on in a buffer of its own.
-        kept = [*self._arrived, *(part.copy() for part in self._sending.values())]
-        self._arrived.clear()
-        self._sending.clear()
-        return kept
+    def flying(self) -> list[int]:
+        """Parts that may still be under way."""
+        return list(self._sending)
 
     # -- the server's list -----------------------------------------------------------------------
 
@@ -266,13 +295,9 @@ class _StreamFeed:
                     self._lost[number] = digests
         if not lost:
             return
-        if lost[0] < self._reader.first:
-            raise SourceError(
-                f"the server has lost part {lost[0]}, which is before the pause: "
-                "the stream is needed from its beginning",
-                part=lost[0],
-                hint=f"the whole stream | ufile resume {self._upload.record.journal_id}",
-            )
+        for number in lost:
+            if not self._reader.has(number):
+                raise _passed(number, self._upload.record.journal_id)
         self._upload.lost((number, self._reader.block_size) for number in lost)
         self._upload.record.forget(lost)
 
@@ -353,17 +378,17 @@ class _StreamFeed:
             return
         done = (number + 1) * self._reader.block_size
         self._upload.context.emit(Checked(_COMPARING, done))
-        if number + 1 == self._known_end:
+        if number == self._last_known:
             self._upload.record.confirm()
             self._upload.context.emit(CheckingDone(_COMPARING))
 
     def _send(self, part: PartRead) -> Task:
         upload, number = self._upload, part.number
-        self._sending[number] = part
+        self._sending.add(number)
         sent = upload.progress_of(number, len(part))
 
         def done() -> None:
-            self._sending.pop(number, None)
+            self._sending.discard(number)
             self._reader.release(part)
 
         return upload.send_task(

@@ -14,11 +14,11 @@ import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ufile_cli.errors import CommandFailed, SourceError, UFileError
+from ufile_cli.errors import CommandFailed, SourceError
 from ufile_cli.etag import BLOCK, BlockHasher
 
 __all__ = [
@@ -76,6 +76,10 @@ class StreamSource(ABC):
             CommandFailed: it may not.
         """
 
+    def can_rewind(self) -> bool:
+        """Whether `rewind` can be tried."""
+        return False
+
     def rewind(self) -> bool:
         """Go back to where the first byte was read; False where that can't be."""
         return False
@@ -109,6 +113,9 @@ class DescriptorSource(StreamSource):
                 raise SourceError(
                     f"standard input can't be read: {error.strerror or error}"
                 ) from error
+
+    def can_rewind(self) -> bool:
+        return self._start is not None
 
     def rewind(self) -> bool:
         if self._start is None:
@@ -144,14 +151,19 @@ class ObjectSource(StreamSource):
             content = self._stream.read(len(view))
         except (OSError, ValueError) as error:
             raise SourceError(f"the stream can't be read: {error}") from error
-        if not content:
-            return 0
+        if content is None:  # a non-blocking one that has nothing now: not its end
+            raise SourceError("the stream does not wait for its data; open it in blocking mode")
         if isinstance(content, str):
             raise SourceError("the stream yields text; open it in binary mode")
+        if not content:
+            return 0
         if len(content) > len(view):
             raise SourceError("the stream yields more than was asked for")
         view[: len(content)] = content
         return len(content)
+
+    def can_rewind(self) -> bool:
+        return self._start is not None
 
     def rewind(self) -> bool:
         if self._start is None:
@@ -235,12 +247,6 @@ class PartRead:
     def __len__(self) -> int:
         return len(self.content)
 
-    def copy(self) -> PartRead:
-        """The same part in a buffer of its own."""
-        buffer = bytearray(len(self.buffer))
-        buffer[: len(self)] = self.content
-        return PartRead(self.number, memoryview(buffer)[: len(self)], self.digests, buffer)
-
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded:
@@ -263,9 +269,13 @@ class ReaderFailed:
 class StreamReader:
     """The one thread that reads a stream, and the buffers it reads into.
 
-    Messages (`PartRead` in order, then `StreamEnded` or `ReaderFailed`) go to whoever is attached;
-    while nobody is, they wait. So an upload that was given up can be taken up again in the same
-    process without losing a byte that had been read.
+    It owns what it has read: a part is held until it is released, and whoever attaches is told of
+    all that is held, in order, then of the end. So an upload that was given up can be taken up
+    again in the same process without losing a byte, whatever messages were under way. While
+    nobody is attached the stream is not read, and no thread waits.
+
+    A stream that failed is not read any further: many objects say "end" after an error, and the
+    object would be cut short.
 
     Args:
         buffers: how many parts are in memory at most.
@@ -281,91 +291,142 @@ class StreamReader:
         self._most = buffers
         self._made = 0
         self._free: deque[bytearray] = deque()
-        self._backlog: list[object] = []
+        self._held: dict[int, PartRead] = {}
+        self._lent: set[int] = set()
+        self._next = first
+        self._size = first * block_size
+        self._end: StreamEnded | ReaderFailed | None = None
         self._told: Callable[[object], None] | None = None
         self._gate = threading.Condition()
-        self._over = False
+        self._closed = False
         self._whole = BlockHasher() if first == 0 and block_size % BLOCK else None
-        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self._thread: threading.Thread | None = None
+        self._running = False
 
     def whole_etag(self) -> str | None:
         """The object ETag of all that passed, where parts don't give it; None where unknown."""
         return self._whole.etag() if self._whole is not None else None
 
     def attach(self, told: Callable[[object], None]) -> None:
-        """Tell this one from now on, and first what was kept meanwhile."""
-        with self._gate:
-            self._backlog.sort(key=lambda m: m.number if isinstance(m, PartRead) else 1 << 62)
-            for message in self._backlog:
-                told(message)
-            self._backlog.clear()
-            self._told = told
-        if not self._thread.is_alive() and not self._over:
-            self._thread.start()
+        """Tell this one from now on (`PartRead`, at last `StreamEnded` or `ReaderFailed`).
 
-    def detach(self, kept: Sequence[PartRead]) -> None:
-        """Nobody listens any more; parts that are not up yet are kept for the next one."""
+        First of all comes what is held.
+        """
+        with self._gate:
+            for number in sorted(self._held):
+                told(self._held[number])
+            if self._end is not None:
+                told(self._end)
+            self._told = told
+            if self._end is None and not self._running and not self._closed:
+                self._running = True
+                self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+                self._thread.start()
+
+    def detach(self, flying: Iterable[int]) -> None:
+        """Nobody listens any more, and nothing more is read.
+
+        Args:
+            flying: parts that a worker may still be sending. Their buffers are never filled
+                again: what that worker sends has to stay what it is.
+        """
         with self._gate:
             self._told = None
-            self._backlog.extend(kept)
-
-    def keep(self, message: object) -> None:
-        """A message that nobody could deal with before the end: for the next one."""
-        with self._gate:
-            self._backlog.append(message)
+            self._lent.update(number for number in flying if number in self._held)
+            self._gate.notify_all()
 
     def release(self, part: PartRead) -> None:
         """The part is up (or need not be sent): its buffer may be filled again."""
         with self._gate:
-            self._free.append(part.buffer)
-            self._gate.notify()
+            if self._held.pop(part.number, None) is None:
+                return
+            if part.number in self._lent:
+                self._lent.discard(part.number)
+                self._made -= 1
+            else:
+                self._free.append(part.buffer)
+            self._gate.notify_all()
+
+    def has(self, number: int) -> bool:
+        """Whether the part is held or still to come."""
+        with self._gate:
+            return number in self._held or number >= self._next
+
+    def begins(self) -> int:
+        """The lowest part that is held or still to come."""
+        with self._gate:
+            return min(self._held, default=self._next)
+
+    def last_before(self, end: int) -> int | None:
+        """The highest part below `end` that is held or still to come; None where all passed."""
+        with self._gate:
+            if end > self._next:
+                return end - 1
+            return max((number for number in self._held if number < end), default=None)
+
+    def rest(self, timeout: float) -> bool:
+        """Wait for the thread of one that is detached, ended or closed; whether it is gone."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def stop(self) -> None:
+        """Read no further, and wait for the reading under way: the source is free then."""
+        with self._gate:
+            self._closed = True
+            self._gate.notify_all()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def close(self) -> None:
         """Read no further."""
         with self._gate:
-            self._over = True
-            self._gate.notify()
+            self._closed = True
+            self._gate.notify_all()
         self.source.close()
 
-    def _tell(self, message: object) -> None:
+    def _ended(self, end: StreamEnded | ReaderFailed) -> None:
         with self._gate:
+            self._end = end
             if self._told is not None:
-                self._told(message)
-            else:
-                self._backlog.append(message)
+                self._told(end)
+
+    def _read(self, part: PartRead) -> None:
+        with self._gate:
+            self._held[part.number] = part
+            self._next = part.number + 1
+            self._size += len(part)
+            if self._told is not None:
+                self._told(part)
 
     def _buffer(self) -> bytearray | None:
+        """A buffer to fill; None where the thread has to end."""
         with self._gate:
-            while not self._over:
+            while not self._closed and self._told is not None:
                 if self._free:
                     return self._free.popleft()
                 if self._made < self._most:
                     self._made += 1
                     return bytearray(self.block_size)
                 self._gate.wait()
+            self._running = False  # under the gate: whoever attaches now starts another one
         return None
 
     def _run(self) -> None:
         try:
-            number, size = self.first, self.first * self.block_size
             while (buffer := self._buffer()) is not None:
                 length, digests = self._fill(memoryview(buffer))
-                size += length
                 if length:
                     content = memoryview(buffer)[:length]
-                    self._tell(PartRead(number, content, digests, buffer))
-                    number += 1
+                    self._read(PartRead(self._next, content, digests, buffer))
                 if length < self.block_size:
                     self.source.ended_well()
-                    self._over = True
-                    self._tell(StreamEnded(size))
+                    self._ended(StreamEnded(self._size))
                     return
-        except UFileError as error:
-            self._over = True
-            self._tell(ReaderFailed(error))
         except BaseException as error:  # a stream object's own exception, or a bug: not lost
-            self._over = True
-            self._tell(ReaderFailed(error))
+            self._ended(ReaderFailed(error))
 
     def _fill(self, view: memoryview) -> tuple[int, bytes]:
         """Exactly a part, unless the stream ends: a short read in between ruins the plan."""

@@ -53,6 +53,10 @@ from ufile_cli.progress.events import (
 
 __all__ = ["Entry", "Rules", "TreeResult", "TreeUpload", "walk"]
 
+_GRACE = 3.3
+_GRACE_INSIDE = 2.5
+"""Seconds after a signal: each upload inside stops, writes its journal, and then all of it ends."""
+
 _LARGE = 16
 """A file of more than this many blocks per thread gets all threads for itself."""
 
@@ -268,6 +272,7 @@ class TreeUpload:
             policy=self._options.policy,
             stop=self._context.stop,
             emit=self._emit,
+            grace=_GRACE,
         )
         entries = (
             entry
@@ -298,7 +303,10 @@ class TreeUpload:
         if entry.problem is not None:
             return SourceError(entry.problem)
         context = replace(
-            self._context, emit=labelled(self._emit, entry.relative), progress=Progress()
+            self._context,
+            emit=labelled(self._emit, entry.relative),
+            progress=Progress(),
+            grace=_GRACE_INSIDE,
         )
         try:
             source = FileSource.open(entry.path)

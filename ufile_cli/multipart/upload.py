@@ -84,6 +84,7 @@ class Upload(ABC):
             rotated=context.rotated,
             tick=record.flush,
             clock=clock,
+            grace=context.grace,
         )
         self.calls = Calls(client, record, self.drive)
         self.resumed = record.parts is not None

@@ -84,15 +84,17 @@ class Crew:
     def __init__(self, inbox: Inbox) -> None:
         self.inbox = inbox
         self.busy = 0
-        self._threads = 0
+        self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
 
     def submit(self, token: object, job: Callable[[], object]) -> None:
         """Run the job in a thread of its own or an idle one."""
         self.busy += 1
-        if self.busy > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"part-{self._threads}", daemon=True).start()
+        if self.busy > len(self._threads):
+            name = f"part-{len(self._threads) + 1}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
         self._jobs.put((token, job))
 
     def home(self) -> None:
@@ -101,9 +103,12 @@ class Crew:
 
     def dismiss(self) -> None:
         """No more jobs: idle threads end, busy ones after their job."""
-        for _ in range(self._threads):
+        threads, self._threads = self._threads, []
+        for _ in threads:
             self._jobs.put(None)
-        self._threads = 0
+        if self.busy == 0:  # all of them idle: they are gone in no time
+            for thread in threads:
+                thread.join()
 
     def _work(self) -> None:
         while (order := self._jobs.get()) is not None:

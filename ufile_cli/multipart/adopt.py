@@ -1,0 +1,178 @@
+"""Going on with an upload from its parameters alone: no journal, perhaps another tool's upload.
+
+What is not given comes from the server's part list. For a file nothing is taken on trust: parts
+that are said to be up are hashed and compared, and sent again where they differ. Of a stream that
+begins at its pause part the parts before it have to be believed, as they can't be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ufile_cli.errors import ServerTrouble, UsageError
+from ufile_cli.etag import BLOCK, decode_part_etag, unquote
+from ufile_cli.journal.document import MAX_PARTS, Damage, check_etag
+from ufile_cli.journal.record import Record
+from ufile_cli.multipart.calls import Calls
+from ufile_cli.multipart.drive import Drive
+from ufile_cli.multipart.plan import Plan
+from ufile_cli.multipart.reconcile import Found, Listing
+from ufile_cli.us3.client import Client
+
+__all__ = ["Parameters", "adopt", "block_size_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a person knows of an upload that was begun.
+
+    Attributes:
+        upload_id: of Initiate.
+        block_size: bytes of each part but the last; None to tell it from the server's list.
+        etags: by part number, blank or None where a part is not up, quoted or not; None for the
+            server's list.
+        pause: the first part that is not up, at which a stream begins; None for the first gap.
+    """
+
+    upload_id: str
+    block_size: int | None = None
+    etags: Sequence[str | None] | None = None
+    pause: int | None = None
+
+
+def adopt(record: Record, given: Parameters, client: Client, drive: Drive) -> None:
+    """Put into the record what it needs to go on; its document says whether of file or stream.
+
+    Raises:
+        UsageError: the parameters can't be right, or the block size can't be told.
+        UFileError: the server's list could not be had.
+    """
+    etags = _checked(given)
+    document = record.document
+    stream = document.kind == "stream"
+    found: dict[int, Found] = {}
+    listed = False
+    if stream or given.block_size is None:
+        document.uploadid = given.upload_id  # the list is asked for under it
+        try:
+            found = _all_parts(Calls(client, record, drive), drive)
+            listed = True
+        except _NoList:
+            pass
+        finally:
+            document.uploadid = None
+    block_size = given.block_size
+    if block_size is None:
+        block_size = block_size_of(found.values(), document.size, given.pause)
+    if block_size is None:
+        raise UsageError(
+            "the block size can't be told from the parts that the server has"
+            if listed
+            else "this server does not list parts, so the block size can't be told",
+            hint="give the block size that Initiate answered with",
+        )
+    if stream:
+        up = _before_pause(etags, found, given, block_size)
+        last = found.get(len(up) - 1)
+        if last is not None and last.size is not None and last.size < block_size:
+            document.stream_size = (len(up) - 1) * block_size + last.size
+    else:
+        count = Plan(document.size or 0, block_size).count
+        up = dict(item for item in enumerate(etags) if item[1] and item[0] < count)
+    record.begin(given.upload_id, block_size)
+    for number, etag in up.items():
+        digest = decode_part_etag(etag) if block_size <= BLOCK else None
+        if stream or digest is not None:  # of a file, what can't be compared is worth nothing
+            record.acknowledge(given.upload_id, number, etag, digest)
+
+
+def block_size_of(found: Iterable[Found], size: int | None, pause: int | None) -> int | None:
+    """The block size as the parts that are up tell it; None where they don't.
+
+    Every part but the last one has that size; so any part with a later one beside it tells, and
+    so does one that is followed by the pause. Of one part alone the file's size may tell.
+
+    Args:
+        size: bytes of the file, None for a stream.
+        pause: the part at which a stream goes on, None where it is unknown.
+    """
+    sizes = {part.number: part.size for part in found if part.size}
+    if not sizes:
+        return None
+    lowest, highest = min(sizes), max(sizes)
+    if lowest < highest or (size is None and lowest < (highest + 1 if pause is None else pause)):
+        return sizes[lowest]
+    if size is None:
+        return None
+    # One part alone: a whole one, or the file's last one.
+    number, length = lowest, sizes[lowest]
+    possible = set()
+    if (number + 1) * length <= size or (number == 0 and length == size):
+        possible.add(length)
+    before = size - length
+    if number and before > 0 and before % number == 0 and before // number > length:
+        possible.add(before // number)
+    return possible.pop() if len(possible) == 1 else None
+
+
+class _NoList(Exception):
+    """The server lists no parts."""
+
+
+def _checked(given: Parameters) -> list[str]:
+    """The ETags without quotes, empty where a part is not up."""
+    if not given.upload_id:
+        raise UsageError("the upload id is empty")
+    if given.block_size is not None and given.block_size < 1:
+        raise UsageError("the block size must be at least 1")
+    if given.pause is not None and not 0 <= given.pause <= MAX_PARTS:
+        raise UsageError("the pause part is a number from 0 on")
+    etags = [unquote(etag) if etag else "" for etag in given.etags or ()]
+    for number, etag in enumerate(etags):
+        try:
+            if etag:
+                check_etag(etag)
+        except Damage as error:
+            raise UsageError(f"the ETag of part {number} can't be one") from error
+    return etags
+
+
+def _all_parts(calls: Calls, drive: Drive) -> dict[int, Found]:
+    listing = Listing()
+    found: dict[int, Found] = {}
+    at = 0
+    while listing.covered is not None:
+        answer = drive.call("the part list", lambda: calls.whole_page(listing))
+        if isinstance(answer, ServerTrouble) or (not hasattr(answer, "parts")):
+            raise _NoList
+        calls.take_page(listing, answer)
+        end = listing.covered
+        for part in answer.parts:
+            if part.number >= at:
+                found[part.number] = Found(part.number, part.size, part.etag or None)
+        at = end if end is not None else at
+    return found
+
+
+def _before_pause(
+    etags: list[str], found: dict[int, Found], given: Parameters, block_size: int
+) -> dict[int, str]:
+    """The ETags of all parts before the pause."""
+    pause = given.pause
+    if pause is None:
+        pause = 0
+        while (pause < len(etags) and etags[pause]) or (given.etags is None and pause in found):
+            pause += 1
+    up: dict[int, str] = {}
+    for number in range(pause):
+        etag = etags[number] if number < len(etags) else ""
+        if not etag and number in found:
+            etag = found[number].etag or ""
+        if not etag:
+            raise UsageError(
+                f"part {number} is not up, so the stream can't begin at part {pause}",
+                hint=f"begin at part {number}, byte {number * block_size:,}",
+            )
+        up[number] = etag
+    return up
