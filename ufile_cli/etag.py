@@ -29,6 +29,7 @@ __all__ = [
     "matches_part",
     "object_etag",
     "part_etag",
+    "same_form",
     "unquote",
 ]
 
@@ -140,6 +141,18 @@ def matches_part(etag: str, digests: BytesLike) -> bool | None:
         return True if etag in (known, base64.urlsafe_b64encode(raw).decode("ascii")) else None
     digest = decode_part_etag(etag)
     return None if digest is None else digest == bytes(digests)
+
+
+def same_form(theirs: str, ours: str) -> bool:
+    """Whether an object's ETag is of the form of ours, and counts as many blocks.
+
+    Then a difference means other content; an ETag of another form says nothing.
+    """
+    try:
+        raw = base64.b64decode(theirs.encode("ascii"), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return False
+    return len(raw) == DIGEST_SIZE + 4 and raw[:4] == base64.urlsafe_b64decode(ours)[:4]
 
 
 def unquote(etag: str) -> str:

@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 import threading
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 
@@ -20,6 +20,9 @@ from ufile_cli._version import VERSION
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.errors import UFileError
 from ufile_cli.exitcodes import ExitCode
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["cli", "run"]
 
@@ -29,7 +32,11 @@ COMMANDS = {
     "resume": "Go on with an upload that was interrupted.",
     "status": "Show what is running, interrupted, paused, failed and finished.",
     "abort": "Give an upload up: free its parts on the server, drop its journal.",
+    "clean": "Drop the receipts of finished uploads.",
+    "etag": "Print the US3 ETag of local files, as sha1sum does.",
+    "verify": "Compare an object with a file.",
     "serve": "Run a local US3-compatible server, to try out and to test against.",
+    "completion": "Print what makes bash, zsh or fish complete this command.",
 }
 """Each command with its line in `ufile --help`; its module is `ufile_cli.cli.<name>`."""
 
@@ -49,6 +56,17 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=words)
+            for name, words in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        # Past click's own list of commands, which would import each of them.
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

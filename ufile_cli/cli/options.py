@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 __all__ = [
+    "AGE",
     "DURATION",
     "HEADER",
     "META",
@@ -20,10 +24,43 @@ __all__ = [
     "Sending",
     "Server",
     "Verbosity",
+    "complete_endpoints",
+    "complete_journals",
+    "complete_profiles",
     "sending_options",
     "server_options",
     "verbosity_options",
 ]
+
+# Completions: what they need is imported when a shell asks.
+
+
+def complete_journals(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Journal ids, each with what it uploads."""
+    from ufile_cli.cli.completing import journals
+
+    return journals(incomplete, ctx.command.name or "")
+
+
+def complete_profiles(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of profiles, each with its endpoint."""
+    from ufile_cli.cli.completing import profiles
+
+    return profiles(incomplete)
+
+
+def complete_endpoints(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Regions and `local`."""
+    from ufile_cli.cli.completing import endpoints
+
+    return endpoints(incomplete)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -237,10 +274,16 @@ def server_options(function: F) -> F:
     """--profile, --endpoint, --internal, --custom-domain."""
     return _apply(
         [
-            click.option("--profile", metavar="NAME", help="Use this profile's endpoint and keys."),
+            click.option(
+                "--profile",
+                metavar="NAME",
+                shell_complete=complete_profiles,
+                help="Use this profile's endpoint and keys.",
+            ),
             click.option(
                 "--endpoint",
                 metavar="ENDPOINT",
+                shell_complete=complete_endpoints,
                 help="A region (cn-bj), a suffix, a URL, or local.",
             ),
             click.option("--internal", is_flag=True, help="The region's intranet address."),

@@ -8,16 +8,21 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from ufile_cli.cli.options import Verbosity, verbosity_options
-from ufile_cli.cli.stores import open_store
+from ufile_cli.cli.options import (
+    Server,
+    Verbosity,
+    complete_journals,
+    server_options,
+    verbosity_options,
+)
+from ufile_cli.cli.stores import Damaged, age, looks, open_store, seconds_of
 from ufile_cli.errors import JournalDamaged, UsageError
-from ufile_cli.journal.store import Listed, Store, View
+from ufile_cli.journal.store import Store, View
 from ufile_cli.progress import text
 
 __all__ = ["command"]
@@ -40,36 +45,54 @@ _COLOURS = {
 Examples:
   ufile status
   ufile status 7k2m9xqa
+  ufile status --watch
+  ufile status --remote backups
   ufile status --json | jq -r '.[] | select(.state == "interrupted") | .journal_id'
 """,
 )
-@click.argument("journal_id", required=False)
+@click.argument("journal_id", required=False, shell_complete=complete_journals)
 @click.option("--all", "every", is_flag=True, help="Receipts older than 7 days too.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, on standard output.")
+@click.option("--watch", is_flag=True, help="Bars of what other processes upload, until Ctrl-C.")
+@click.option(
+    "--remote",
+    metavar="BUCKET",
+    help="The unfinished uploads that the server knows, and the journal of each.",
+)
+@server_options
 @verbosity_options
-def command(journal_id: str | None, every: bool, as_json: bool, **values: Any) -> int:
-    """Show what is running, interrupted, paused, failed and finished."""
-    Verbosity.of(values)
+def command(
+    journal_id: str | None,
+    every: bool,
+    as_json: bool,
+    watch: bool,
+    remote: str | None,
+    **values: Any,
+) -> int:
+    """Show what is running, interrupted, paused, failed and finished.
+
+    With --watch and a JOURNAL_ID it ends when that upload does. The options from --profile on
+    are for --remote alone; the journals need no server.
+    """
+    verbosity, server = Verbosity.of(values), Server.of(values)
+    if watch and (as_json or remote is not None):
+        raise UsageError("--watch goes with neither --json nor --remote")
+    if remote is not None:
+        if journal_id is not None:
+            raise UsageError("--remote shows a bucket, not a journal")
+        from ufile_cli.cli.logs import Log
+        from ufile_cli.cli.remote import show_remote
+
+        return show_remote(remote, server, Log(verbosity), as_json)
     store = open_store()
+    if watch:
+        from ufile_cli.cli.watch import watch as keep_watching
+
+        return keep_watching(store, store.find(journal_id) if journal_id is not None else None)
     if journal_id is not None:
         return _one(store, store.find(journal_id), as_json)
     now = time.time()
-    views: list[View | _Damaged] = []
-    for listed in store.listing():
-        if listed.receipt and not every and now - listed.touched > _OLD:
-            continue
-        try:
-            view = _look(store, listed)
-        except UsageError:
-            continue  # removed meanwhile
-        if (
-            not every
-            and isinstance(view, View)
-            and view.state == "finished"
-            and now - _seconds(view.document.updated_at) > _OLD
-        ):
-            continue
-        views.append(view)
+    views = list(_shown(store, every, now))
     if as_json:
         from ufile_cli.cli.report import print_json
 
@@ -82,25 +105,27 @@ def command(journal_id: str | None, every: bool, as_json: bool, **values: Any) -
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Damaged:
-    """A journal that can't be trusted, and why."""
+def _shown(store: Store, every: bool, now: float) -> Iterator[View | Damaged]:
+    """All journals, of the receipts those of the last days; old ones are not even read."""
+    listing = store.listing()
+    if not every:
+        listing = [
+            listed for listed in listing if not listed.receipt or now - listed.touched < _OLD
+        ]
+    for view in looks(store, listing):
+        if (
+            not every
+            and isinstance(view, View)
+            and view.state == "finished"
+            and now - seconds_of(view.document.updated_at) > _OLD
+        ):
+            continue
+        yield view
 
-    journal_id: str
-    path: str
-    error: str
 
-
-def _look(store: Store, listed: Listed) -> View | _Damaged:
-    try:
-        return store.peek(listed.journal_id)
-    except JournalDamaged as error:
-        return _Damaged(listed.journal_id, error.path, error.message)
-
-
-def _brief(view: View | _Damaged) -> dict[str, Any]:
+def _brief(view: View | Damaged) -> dict[str, Any]:
     """A document for JSON, with what is counted from the parts."""
-    if isinstance(view, _Damaged):
+    if isinstance(view, Damaged):
         return {
             "journal_id": view.journal_id,
             "state": "damaged",
@@ -124,7 +149,7 @@ def _one(store: Store, journal_id: str, as_json: bool) -> int:
         if as_json:
             from ufile_cli.cli.report import print_json
 
-            print_json(_brief(_Damaged(journal_id, error.path, error.message)))
+            print_json(_brief(Damaged(journal_id, error.path, error.message, 0.0)))
         raise
     if as_json:
         from ufile_cli.cli.report import print_json
@@ -209,23 +234,7 @@ def _done(view: View) -> str:
     return text.amount(view.bytes_done, view.document.total)
 
 
-def _age(moment: str, now: float) -> str:
-    seconds = max(0.0, now - _seconds(moment))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds)}s"
-
-
-def _seconds(moment: str) -> float:
-    """RFC 3339 to seconds since the epoch; now for what can't be read."""
-    try:
-        return datetime.fromisoformat(moment).timestamp()
-    except ValueError:
-        return time.time()
-
-
-def _table(views: list[View | _Damaged], now: float) -> None:
+def _table(views: list[View | Damaged], now: float) -> None:
     """Two lines an upload on a narrow terminal, one on a wide one and where there is none."""
     rows = [_cells(view, now) for view in views]
     head = ("JOURNAL", "STATE", "DONE", "", "PARTS", "AGE", "PID")
@@ -247,9 +256,10 @@ def _table(views: list[View | _Damaged], now: float) -> None:
             click.echo(f"{line}  {names}")
 
 
-def _cells(view: View | _Damaged, now: float) -> tuple[tuple[str, ...], str]:
-    if isinstance(view, _Damaged):
-        row = (text.printable(view.journal_id), "damaged", "-", "", "-", "-", "-")
+def _cells(view: View | Damaged, now: float) -> tuple[tuple[str, ...], str]:
+    if isinstance(view, Damaged):
+        old = age(now - view.touched)
+        row = (text.printable(view.journal_id), "damaged", "-", "", "-", old, "-")
         return row, text.printable(view.error)
     document = view.document
     row = (
@@ -258,7 +268,7 @@ def _cells(view: View | _Damaged, now: float) -> tuple[tuple[str, ...], str]:
         _done(view),
         _percent(view),
         f"{text.count(view.parts_done)}/{_parts_of(view)}",
-        _age(document.updated_at if document.result else document.created_at, now),
+        age(now - seconds_of(document.updated_at if document.result else document.created_at)),
         str(document.pid) if view.held else "-",
     )
     source = document.localfile or "a stream"

@@ -1,15 +1,65 @@
-"""This user's journals; apart from `transfer`, so that `ufile status` imports no client."""
+"""This user's journals, and how a person reads them; apart from `transfer`, so that `ufile status`
+imports no client."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
-from ufile_cli.journal.store import Store
+from ufile_cli.errors import JournalDamaged, UsageError
+from ufile_cli.journal.store import Listed, Store, View
 from ufile_cli.settings import state_directory
 
-__all__ = ["open_store"]
+__all__ = ["Damaged", "age", "command_line", "looks", "open_store", "seconds_of"]
 
 
 def open_store() -> Store:
     """The journals in UFILE_STATE_DIR, else in the user state directory."""
     return Store(state_directory(os.environ))
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A journal that can't be trusted, and why."""
+
+    journal_id: str
+    path: str
+    error: str
+    touched: float
+
+
+def looks(store: Store, listing: list[Listed] | None = None) -> Iterator[View | Damaged]:
+    """Each journal, as far as it can be read, oldest first; nothing is locked."""
+    for listed in store.listing() if listing is None else listing:
+        try:
+            yield store.look(listed)
+        except JournalDamaged as error:
+            yield Damaged(listed.journal_id, error.path, error.message, listed.touched)
+        except UsageError:
+            continue  # removed meanwhile
+
+
+def seconds_of(moment: str) -> float:
+    """RFC 3339 to seconds since the epoch; now for what can't be read."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return time.time()
+
+
+def age(seconds: float) -> str:
+    """How long ago, in one unit: `3d`, `2h`, `5m`, `0s`."""
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def command_line(*words: str) -> str:
+    """A command to type, its words quoted where a shell wants it."""
+    return shlex.join(words)

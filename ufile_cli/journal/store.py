@@ -101,12 +101,13 @@ class Listed:
     """A journal in the directory, not read yet.
 
     Attributes:
+        path: as text, since ten thousand `Path`s cost more than the whole look.
         receipt: certainly of a finished upload (it has no part log).
         touched: when it was last written, seconds since the epoch.
     """
 
     journal_id: str
-    path: Path
+    path: str
     receipt: bool
     touched: float
 
@@ -218,20 +219,6 @@ class Store:
             hint=f"wait for it, or see: ufile status {journal_id}",
         )
 
-    def drop_damaged(self, journal_id: str) -> None:
-        """Remove a journal that can't be trusted; for somebody who has looked and named it.
-
-        Raises:
-            JournalBusy: another process works on it.
-        """
-        lock = self._lock(journal_id)
-        try:
-            path = self._path(journal_id)
-            for file in (path, path.with_suffix(".parts.jsonl"), lock.path):
-                remove(file, self._layer)
-        finally:
-            lock.release()
-
     # -- looking -------------------------------------------------------------------------------
 
     def peek(self, journal_id: str) -> View:
@@ -246,6 +233,21 @@ class Store:
         held = Lock.is_held(path.with_suffix(".lock"), self._layer)
         document, parts = self._read(journal_id)
         return View(document, parts, held, path, _touched(path))
+
+    def look(self, listed: Listed) -> View:
+        """As `peek`, at a third of the cost for a receipt: it has neither log nor holder.
+
+        Raises:
+            JournalDamaged, UsageError: as `peek` does.
+        """
+        if listed.receipt:
+            try:
+                document, parts = JournalDocument.parse(_read_file(listed.path), listed.journal_id)
+            except (OSError, Damage):
+                return self.peek(listed.journal_id)  # which says what is wrong with it
+            if document.state == "finished":
+                return View(document, parts, False, Path(listed.path), listed.touched)
+        return self.peek(listed.journal_id)
 
     def listing(self) -> list[Listed]:
         """What lies in the directory, oldest first; reads no journal."""
@@ -272,7 +274,7 @@ class Store:
                 touched = entry.stat(follow_symlinks=False).st_mtime
             except OSError:
                 continue  # removed meanwhile
-            found.append(Listed(journal_id, Path(entry.path), journal_id not in logs, touched))
+            found.append(Listed(journal_id, entry.path, journal_id not in logs, touched))
         found.sort(key=lambda listed: listed.touched)
         return found
 
@@ -321,19 +323,25 @@ class Store:
                 return listed.journal_id
         return None
 
-    def remove_leftovers(self) -> int:
-        """Remove logs, locks and interrupted rewrites that no document belongs to; how many."""
+    # -- clearing away ---------------------------------------------------------------------------
+
+    def leftovers(self) -> dict[str, list[Path]]:
+        """Logs, locks and interrupted rewrites that no document belongs to, by journal id."""
         try:
             names = {entry.name for entry in os.scandir(self.directory)}
         except OSError:
-            return 0
-        leftovers: dict[str, list[str]] = {}
+            return {}
+        found: dict[str, list[Path]] = {}
         for name in sorted(names):
             stem = name.split(".", 1)[0]
             if is_journal_id(stem) and not name.endswith(".json") and f"{stem}.json" not in names:
-                leftovers.setdefault(stem, []).append(name)
+                found.setdefault(stem, []).append(self.directory / name)
+        return found
+
+    def remove_leftovers(self) -> int:
+        """Remove the leftovers that nobody holds the lock of; how many files."""
         removed = 0
-        for stem, its in leftovers.items():
+        for stem, paths in self.leftovers().items():
             # Under its lock, and looked at again: somebody may be just beginning it.
             lock = Lock.acquire(self._path(stem).with_suffix(".lock"), self._layer, patience=0.0)
             if lock is None:
@@ -341,13 +349,71 @@ class Store:
             try:
                 if self._path(stem).exists():
                     continue
-                for name in its:
-                    remove(self.directory / name, self._layer)
+                for path in paths:
+                    remove(path, self._layer)
                 remove(lock.path, self._layer)
-                removed += len(its)
+                removed += len(paths)
             finally:
                 lock.release()
         return removed
+
+    def drop_receipt(self, journal_id: str) -> bool:
+        """Remove the journal of a finished upload; False where it is none, or somebody has it.
+
+        Not flushed: a loss of power may bring receipts back, and that harms nobody.
+
+        Raises:
+            JournalDamaged, JournalWriteError: it stays.
+        """
+        path = self._path(journal_id)
+        lock_path = path.with_suffix(".lock")
+        if not path.exists():
+            return False
+        lock = Lock.acquire(lock_path, self._layer, patience=0.0)
+        if lock is None:
+            return False
+        ours = False
+        try:
+            try:
+                document = self._read(journal_id)[0]
+            except UsageError:  # removed meanwhile
+                ours = True
+                return False
+            if document.state != "finished":
+                return False
+            ours = True
+            self._remove_files(path)
+            return True
+        finally:
+            if ours:
+                remove(lock_path, self._layer)
+            lock.release()
+
+    def forget(self, journal_id: str) -> None:
+        """Remove a journal, damaged or not, without a word to any server.
+
+        Raises:
+            JournalBusy: a process works on it.
+            JournalWriteError: it could not be removed.
+            UsageError: there is none of this id.
+        """
+        path = self._path(journal_id)
+        if not os.path.lexists(path):
+            raise UsageError(
+                f"there is no journal {journal_id}", hint="ufile status shows those there are"
+            )
+        lock = self._lock(journal_id)
+        try:
+            self._remove_files(path)
+            remove(lock.path, self._layer, durably=True)
+        finally:
+            lock.release()
+
+    def _remove_files(self, path: Path) -> None:
+        """All of a journal but its lock, the document first: the rest means nothing without it."""
+        log = path.with_suffix(".parts.jsonl")
+        for name in (path, log, *(file.with_name(file.name + ".new") for file in (path, log))):
+            remove(name, self._layer)
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -395,7 +461,7 @@ def _touched(path: Path) -> float:
     return touched
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path | str) -> bytes:
     """The content of a regular file of ours; links, devices and others' files are refused."""
     flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
     try:
@@ -413,7 +479,8 @@ def _read_file(path: Path) -> bytes:
         if status.st_size > MAX_DOCUMENT:
             raise OSError(0, "it is too large for a journal")
         with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read(MAX_DOCUMENT)
+            # Not read(MAX_DOCUMENT): it would have a gigabyte of memory mapped for each file.
+            return file.read(min(MAX_DOCUMENT, status.st_size + 65536))
     finally:
         os.close(fd)
 
@@ -422,5 +489,5 @@ def _damaged(path: Path, what: str) -> JournalDamaged:
     return JournalDamaged(
         f"the journal {path} is damaged: {what}",
         path=str(path),
-        hint=f"look at it, then: ufile abort {path.name.split('.')[0]}",
+        hint=f"look at it, then: ufile abort --forget {path.name.split('.')[0]}",
     )
