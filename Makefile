@@ -31,5 +31,8 @@ types: $(VENV)/.ready
 imports: $(VENV)/.ready
 	$(BIN)/lint-imports --no-logo
 
+docs: $(VENV)/.ready ## the command reference, after a help text has changed
+	$(BIN)/python docs/generate_cli_reference.py
+
 clean:
 	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
