@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from ufile_cli.errors import ServerTrouble, UsageError
+from ufile_cli.errors import ServerError, UsageError
 from ufile_cli.etag import BLOCK, decode_part_etag, unquote
 from ufile_cli.journal.document import MAX_PARTS, Damage, check_etag
 from ufile_cli.journal.record import Record
-from ufile_cli.multipart.calls import Calls
+from ufile_cli.multipart.calls import cannot_list
 from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.plan import Plan
-from ufile_cli.multipart.reconcile import Found, Listing
+from ufile_cli.multipart.reconcile import Found
 from ufile_cli.us3.client import Client
+from ufile_cli.us3.response import PartsPage
 
 __all__ = ["Parameters", "adopt", "block_size_of"]
 
@@ -51,24 +53,17 @@ def adopt(record: Record, given: Parameters, client: Client, drive: Drive) -> No
     etags = _checked(given)
     document = record.document
     stream = document.kind == "stream"
-    found: dict[int, Found] = {}
-    listed = False
+    listed: dict[int, Found] | None = None
     if stream or given.block_size is None:
-        document.uploadid = given.upload_id  # the list is asked for under it
-        try:
-            found = _all_parts(Calls(client, record, drive), drive)
-            listed = True
-        except _NoList:
-            pass
-        finally:
-            document.uploadid = None
+        listed = _all_parts(client, document.key, given.upload_id, drive)
+    found = listed or {}
     block_size = given.block_size
     if block_size is None:
         block_size = block_size_of(found.values(), document.size, given.pause)
     if block_size is None:
         raise UsageError(
             "the block size can't be told from the parts that the server has"
-            if listed
+            if listed is not None
             else "this server does not list parts, so the block size can't be told",
             hint="give the block size that Initiate answered with",
         )
@@ -116,10 +111,6 @@ def block_size_of(found: Iterable[Found], size: int | None, pause: int | None) -
     return possible.pop() if len(possible) == 1 else None
 
 
-class _NoList(Exception):
-    """The server lists no parts."""
-
-
 def _checked(given: Parameters) -> list[str]:
     """The ETags without quotes, empty where a part is not up."""
     if not given.upload_id:
@@ -138,21 +129,29 @@ def _checked(given: Parameters) -> list[str]:
     return etags
 
 
-def _all_parts(calls: Calls, drive: Drive) -> dict[int, Found]:
-    listing = Listing()
+def _all_parts(client: Client, key: str, upload_id: str, drive: Drive) -> dict[int, Found] | None:
+    """The server's part list, None where it has none to give."""
     found: dict[int, Found] = {}
-    at = 0
-    while listing.covered is not None:
-        answer = drive.call("the part list", lambda: calls.whole_page(listing))
-        if isinstance(answer, ServerTrouble) or (not hasattr(answer, "parts")):
-            raise _NoList
-        calls.take_page(listing, answer)
-        end = listing.covered
-        for part in answer.parts:
-            if part.number >= at:
-                found[part.number] = Found(part.number, part.size, part.etag or None)
-        at = end if end is not None else at
-    return found
+    marker: int | None = None
+    while True:
+        fetch = partial(_page, client, key, upload_id, marker)
+        page = drive.call("the part list", fetch)
+        if page is None:
+            return None
+        for part in page.parts:
+            found[part.number] = Found(part.number, part.size, part.etag or None)
+        if not page.truncated:
+            return found
+        marker = page.next_marker
+
+
+def _page(client: Client, key: str, upload_id: str, marker: int | None) -> PartsPage | None:
+    try:
+        return client.list_parts(upload_id, key=key, marker=marker)
+    except ServerError as error:
+        if cannot_list(error):
+            return None
+        raise
 
 
 def _before_pause(
