@@ -99,6 +99,27 @@ class Record:
             self._provisional.clear()
             self._append_confirmed()
 
+    @property
+    def held_back(self) -> bool:
+        """Whether a replay has begun that is not confirmed yet."""
+        return self._held_back
+
+    def accounted_for(self, number: int) -> bool:
+        """Whether the part is up, or will count as up when the replay is confirmed."""
+        with self._lock:
+            return self.parts is not None and (number in self.parts or number in self._provisional)
+
+    def carry_on(self, earlier: Record) -> None:
+        """Take over what this process knows of the same upload beside the journal.
+
+        A journal that is read again leaves out parts that are provisional; the process whose
+        replay was interrupted, and goes on in it, still knows them.
+        """
+        with self._lock:
+            if self.document.uploadid == earlier.document.uploadid:
+                self._provisional = dict(earlier._provisional)
+                self._held_back = earlier._held_back
+
     def forget(self, numbers: Iterable[int]) -> None:
         """These parts are not up after all (lost, or their content has changed)."""
         with self._lock:
