@@ -254,11 +254,16 @@ class JournalRecord(Record):
             if self._log is not None:
                 self._log.close()
                 self._log = None
-            # The document first: a log or lock without one means nothing to anybody.
-            remove(self.path, self._layer, durably=True)
-            remove(self.log_path, self._layer)
+            try:
+                # The document first: a log or lock without one means nothing to anybody.
+                remove(self.path, self._layer, durably=True)
+                remove(self.log_path, self._layer)
+                if self._file_lock is not None:
+                    remove(self._file_lock.path, self._layer)
+            except UFileError as error:
+                self._broken = error
+                raise
             if self._file_lock is not None:
-                remove(self._file_lock.path, self._layer)
                 self._file_lock.release()
                 self._file_lock = None
 

@@ -1,0 +1,150 @@
+"""The part table against a plain dict."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ufile_cli.etag import BLOCK, object_etag, part_etag
+from ufile_cli.journal.document import JournalDocument
+from ufile_cli.journal.parts import PartTable
+
+MIB = 1024 * 1024
+SIZES = st.sampled_from([MIB, 4 * MIB, 8 * MIB, 9 * MIB])
+FORMS = st.sampled_from(
+    ["part", "object", "opaque", "opaque of 28", "opaque of 32", "base64 of 28"]
+)
+
+
+def digests_of(seed: int, blocks: int) -> bytes:
+    return b"".join(hashlib.sha1(f"{seed}/{block}".encode()).digest() for block in range(blocks))
+
+
+def etag_in(form: str, digests: bytes, seed: int) -> str:
+    if form == "part":
+        return part_etag(digests)
+    if form == "object":
+        return object_etag(digests)
+    if form == "base64 of 28":
+        return part_etag(digests_of(seed + 1, 1))
+    return {"opaque": f"x-{seed}", "opaque of 28": "o" * 28, "opaque of 32": "o" * 32}[form]
+
+
+class Table(RuleBasedStateMachine):
+    """Whatever is done to it, it says what the dict says."""
+
+    @initialize(size=SIZES)
+    def begin(self, size: int) -> None:
+        self.table = PartTable(size)
+        self.slots = -(-size // BLOCK)
+        self.known: dict[int, tuple[str, bytes | None]] = {}
+
+    @rule(
+        number=st.integers(0, 30),
+        form=FORMS,
+        seed=st.integers(0, 5),
+        short=st.booleans(),
+        told=st.booleans(),
+    )
+    def record(self, number: int, form: str, seed: int, short: bool, told: bool) -> None:
+        digests = digests_of(seed, 1 if short else self.slots)
+        etag = etag_in(form, digests, seed)
+        self.table.record(number, etag, digests if told else None)
+        self.known[number] = etag, digests if told else None
+
+    @rule(number=st.integers(-2, 40))
+    def drop(self, number: int) -> None:
+        self.table.drop(number)
+        self.known.pop(number, None)
+
+    @invariant()
+    def says_what_the_dict_says(self) -> None:
+        table, known = self.table, self.known
+        assert len(table) == len(known)
+        assert list(table) == sorted(known)
+        assert table.end == max(known, default=-1) + 1
+        assert table.pause == next(n for n in range(100) if n not in known)
+        assert list(table.etags()) == [
+            known[n][0] if n in known else None for n in range(table.end)
+        ]
+        for number in range(-1, 42):
+            etag, digests = known.get(number, (None, None))
+            assert (number in table) == (etag is not None)
+            assert table.etag(number) == etag
+            assert table.digests(number) == digests
+            extra = table.extra_digests(number)
+            assert extra is None or extra == digests
+            if digests is not None and extra is None:
+                assert etag == part_etag(digests) and len(digests) == 20
+
+    @invariant()
+    def joins_digests_of_whole_parts_alone(self) -> None:
+        for parts in (1, self.table.end, self.table.end + 1):
+            if parts < 1:
+                continue
+            pieces = [self.known.get(n, ("", None))[1] for n in range(parts)]
+            whole = all(
+                piece is not None and (len(piece) == 20 * self.slots or n == parts - 1)
+                for n, piece in enumerate(pieces)
+            )
+            expected = b"".join(piece or b"" for piece in pieces) if whole else None
+            assert self.table.all_digests(parts) == expected
+
+    @invariant()
+    def survives_being_written(self) -> None:
+        document = JournalDocument(
+            journal_id="01234567",
+            kind="stream",
+            bucket="b",
+            key="k",
+            endpoint="local",
+            created_at="",
+            updated_at="",
+            uploadid="id",
+            blocksize=self.table.block_size,
+            state="paused",
+        )
+        text = b"".join(document.chunks(self.table))
+        read, parts = JournalDocument.parse(text, "01234567")
+        assert read == document
+        assert parts is not None
+        assert list(parts.etags()) == list(self.table.etags())
+        for number, (etag, digests) in self.known.items():
+            if digests is not None:
+                assert parts.digests(number) == digests
+            else:  # only what the ETag itself says can be known again
+                found = parts.digests(number)
+                assert found is None or part_etag(found) == etag
+
+
+TestTable = Table.TestCase
+TestTable.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_nonsense() -> None:
+    table = PartTable(4 * MIB)
+    with pytest.raises(ValueError, match="start at 0"):
+        table.record(-1, "e", None)
+    for wrong in (b"", b"x", bytes(40)):
+        with pytest.raises(ValueError, match="as many digests"):
+            table.record(0, "e", wrong)
+    assert len(table) == 0 and table.pause == 0 and table.end == 0
+    strange: Any = "0"
+    assert strange not in table
+
+
+def test_it_is_small() -> None:
+    """23 bytes a part where the ETag is the digest: a million parts are 23 MB."""
+    table = PartTable(4 * MIB)
+    etags = [part_etag(digests_of(seed, 1)) for seed in range(16)]
+    digests = [digests_of(seed, 1) for seed in range(16)]
+    for number in range(20_000):
+        table.record(number, etags[number % 16], digests[number % 16])
+    held = len(table._form) + 2 * len(table._count) + len(table._digests)
+    assert held == 23 * 20_000
+    assert not table._other
