@@ -191,6 +191,8 @@ class Calls:
             try:
                 stored = self._client.finish(self._key, self._upload_id, listed, headers)
             except (NetworkError, BadAnswer) as error:
+                if isinstance(error, NetworkError) and error.stale:
+                    raise  # it never got there
                 there = self._there(own_etag, size)
                 if there is None or not self._id_is_gone():
                     raise error
