@@ -35,6 +35,8 @@ COMMANDS = {
     "clean": "Drop the receipts of finished uploads.",
     "etag": "Print the US3 ETag of local files, as sha1sum does.",
     "verify": "Compare an object with a file.",
+    "configure": "Store endpoint and keys as a profile, check and show them.",
+    "doctor": "Find what lies around: orphans, dead ids, sources gone.",
     "serve": "Run a local US3-compatible server, to try out and to test against.",
     "completion": "Print what makes bash, zsh or fish complete this command.",
 }
@@ -102,14 +104,17 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and end the process with its exit code."""
     SIGNALS.install()
     code = _run(sys.argv[1:] if arguments is None else arguments)
+    unread = False
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # nobody is there to read it any more
-    if threading.active_count() > 1:
-        # Workers may sit in a socket that nobody waits for; they are daemons, but the
-        # interpreter's own farewell can still stumble over one that is just printing.
+        except (OSError, ValueError):
+            unread = True  # nobody is there to read it any more
+        except AttributeError:
+            pass  # closed before we began
+    if unread or threading.active_count() > 1:
+        # The interpreter's own farewell would try the output again and end with 120; and it can
+        # stumble over a worker, a daemon that may sit in a socket, that is just printing.
         os._exit(code)
     sys.exit(code)
 

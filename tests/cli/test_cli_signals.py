@@ -1,0 +1,237 @@
+"""Signals and outputs that go away: an upload pauses well, and never ends for a lost terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from testbed import COMMAND, MIB, Running, Ufile, assert_same, ignore, make_file, stored_parts
+
+from ufile_cli.emulator.server import Emulator
+
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+PATIENCE = 20.0
+"""Seconds to wait for an end that comes after the grace of 3 s. The server hangs for ever and
+`--timeout` is a minute, so an end within this time did not wait for either."""
+
+
+@pytest.fixture
+def path(tmp_path: Path, emulator: Emulator) -> Path:
+    emulator.block_size = MIB
+    return make_file(tmp_path / "big.bin", 10 * MIB)
+
+
+def held(ufile: Ufile, emulator: Emulator, path: Path, *options: str) -> Running:
+    """An upload of which the server holds parts 3 to 5, all that came before being up."""
+    emulator.faults.add(call="part", part="3-5", hang="head")
+    running = ufile.start("upload", "demo", "big", str(path), "-j", "3", *options)
+    emulator.wait_for("part", 3, stage="hanging")
+    emulator.wait_until(lambda records: len(stored_parts(records)) == 3)
+    return running
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_pauses_though_the_server_hangs(
+    ufile: Ufile, emulator: Emulator, path: Path, name: str
+) -> None:
+    running = held(ufile, emulator, path, "--json", "--progress", "plain")
+    journal = ufile.only_journal()
+    running.send(getattr(signal, name))
+    outcome = running.wait(PATIENCE)
+    assert outcome.code == SIGNALS[name], outcome
+    assert "Traceback" not in outcome.err
+    assert f"ufile resume {journal}" in outcome.err
+    assert outcome.json["exit_code"] == SIGNALS[name]
+    document = ufile.document(journal)
+    assert document["state"] == "paused" and document["error"]["exit_code"] == SIGNALS[name]
+    assert document["pausepartnumber"] == 3 and len(document["etaglist"]) == 3
+    assert ufile.status()[0]["state"] == "paused"
+    emulator.faults.clear()
+    before = len(emulator.requests)
+    outcome = ufile("resume", journal)
+    assert outcome.code == 0, outcome
+    assert not {0, 1, 2} & set(stored_parts(emulator.requests[before:]))
+    assert_same(emulator, path)
+
+
+def test_what_comes_home_in_the_grace_counts(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    running = held(ufile, emulator, path, "--progress", "json")
+    running.send(signal.SIGTERM)
+    emulator.faults.clear()
+    assert running.wait(PATIENCE).code == 143
+    document = ufile.document(ufile.only_journal())
+    known = {number for number, etag in enumerate(document["etaglist"]) if etag is not None}
+    assert known == set(stored_parts(emulator.requests)) >= set(range(6))
+    assert emulator.count("finish") == 0
+
+
+@pytest.mark.parametrize("stage", ["initiate", "finish", "list_parts", "put"])
+def test_at_every_stage(ufile: Ufile, emulator: Emulator, path: Path, stage: str) -> None:
+    arguments = ["upload", "demo", "big", str(path)]
+    if stage == "put":
+        arguments = ["upload", "demo", "big", str(make_file(path, 1000))]
+    if stage == "list_parts":
+        first = held(ufile, emulator, path)
+        first.kill()
+        emulator.faults.clear()
+        arguments = ["resume", "--last"]
+    emulator.faults.add(call=stage, hang="head")
+    running = ufile.start(*arguments)
+    emulator.wait_for(stage, 1, stage="hanging")
+    running.send(signal.SIGINT)
+    outcome = running.wait(PATIENCE)
+    assert outcome.code == 130 and "Traceback" not in outcome.err, outcome
+    if stage == "put":
+        assert "run the same command again" in outcome.err
+    else:
+        assert f"ufile resume {ufile.only_journal()}" in outcome.err
+        assert ufile.status()[0]["state"] == "paused"
+    emulator.faults.clear()
+    again = ["resume", "--last"] if stage != "put" else arguments
+    assert ufile(*again).code == 0
+    assert_same(emulator, path)
+
+
+def test_the_second_one_leaves_at_once(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    running = held(ufile, emulator, path, "--progress", "json")
+    running.send(signal.SIGINT)
+    running.wait_to_say('"event":"')  # it lives; the first signal gives requests their grace
+    while running.process.poll() is None:
+        running.send(signal.SIGINT)  # whichever is the second one
+        try:
+            running.process.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    outcome = running.wait(1)
+    assert outcome.code == 130
+    assert '"event":"paused"' not in outcome.err, "it went through its farewell all the same"
+    journal = ufile.only_journal()
+    assert ufile.status()[0]["state"] == "interrupted"
+    emulator.faults.clear()
+    assert ufile("resume", journal).code == 0
+    assert_same(emulator, path)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_ignored_stays_ignored(ufile: Ufile, emulator: Emulator, path: Path, name: str) -> None:
+    """Under nohup, or in the background of a script."""
+    signum = getattr(signal, name)
+    emulator.faults.add(call="part", part="3-5", hang="head")
+    running = ufile.start("upload", "demo", "big", str(path), preexec=ignore(signum))
+    emulator.wait_for("part", 3, stage="hanging")
+    for _ in range(3):
+        running.send(signum)
+    emulator.faults.clear()
+    assert running.wait().code == 0
+    assert_same(emulator, path)
+
+
+def test_ctrl_c_from_the_terminal(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    emulator.faults.add(call="part", part="3-5", hang="head")
+    running = ufile.start_on_terminal("upload", "demo", "big", str(path), "--progress", "bars")
+    emulator.wait_for("part", 3, stage="hanging")
+    running.send(signal.SIGINT)
+    outcome = running.wait(PATIENCE)
+    assert outcome.code == 130
+    assert f"ufile resume {ufile.only_journal()}" in outcome.err
+    assert outcome.err.rfind("\x1b[?25h") >= outcome.err.rfind("\x1b[?25l"), "the cursor is hidden"
+
+
+def test_a_signal_to_resume_all_stops_it_all(
+    ufile: Ufile, emulator: Emulator, path: Path, tmp_path: Path
+) -> None:
+    for key in ("one", "two"):
+        fault = emulator.faults.add(call="part", part=3, status=400)
+        assert ufile("upload", "demo", key, str(path)).code == 1
+        emulator.faults.remove(fault)
+    emulator.faults.add(call="part", hang="head")
+    running = ufile.start("resume", "--all")
+    emulator.wait_for("part", 1, stage="hanging")
+    running.send(signal.SIGTERM)
+    assert running.wait(PATIENCE).code == 143
+    assert emulator.count("finish") == 0
+
+
+# Outputs that go away
+
+
+@pytest.mark.parametrize("mode", ["plain", "json", "bars"])
+@pytest.mark.parametrize("which", ["stderr", "both"])
+def test_a_reader_that_leaves(
+    ufile: Ufile, emulator: Emulator, path: Path, mode: str, which: str
+) -> None:
+    reading, writing = os.pipe()
+    emulator.faults.add(call="part", part=5, hang="head")
+    with (ufile.home / "other").open("wb") as other:
+        process = subprocess.Popen(
+            [*COMMAND, "upload", "demo", "big", str(path), "--json", "--progress", mode, "-v"],
+            stdin=subprocess.DEVNULL,
+            stdout=writing if which == "both" else other,
+            stderr=writing,
+            env=ufile.env,
+        )
+    try:
+        os.close(writing)
+        emulator.wait_for("part", 1, stage="hanging")
+        os.close(reading)
+        emulator.faults.clear()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+    assert_same(emulator, path)
+    assert ufile.status()[0]["state"] == "finished"
+
+
+def test_a_failure_without_a_reader_is_one(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    emulator.faults.add(call="part", part=2, status=400)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.Popen(
+        [*COMMAND, "upload", "demo", "big", str(path), "--json"],
+        stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, env=ufile.env,
+    )  # fmt: skip
+    os.close(writing)
+    assert process.wait(30) == 1
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_closed_from_the_start(
+    ufile: Ufile,
+    emulator: Emulator,
+    path: Path,
+    closed: tuple[int, ...],
+) -> None:
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    outcome = ufile("upload", "demo", "big", str(path), "--json", "-v", preexec=close)
+    assert outcome.code == 0, outcome
+    assert_same(emulator, path)
+    assert ufile("status", preexec=close).code == 0
+    assert ufile("status", ufile.only_journal(), preexec=close).code == 0
+    assert ufile("status", "--json", preexec=close).code == 0
+    assert ufile("upload", "demo", "k", "/nowhere", preexec=close).code == 66
+
+
+def test_a_terminal_that_goes_away(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    """Its owner ignores SIGHUP, as under nohup; writing to it fails from then on."""
+    emulator.faults.add(call="part", part=5, hang="head")
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "upload", "demo", "big", str(path), "--progress", "bars"],
+        stdin=slave, stdout=slave, stderr=slave, env=ufile.env, start_new_session=True,
+        preexec_fn=ignore(signal.SIGHUP),
+    )  # fmt: skip
+    try:
+        os.close(slave)
+        emulator.wait_for("part", 1, stage="hanging")
+        os.close(master)
+        emulator.faults.clear()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+    assert_same(emulator, path)
