@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Log", "redact"]
 
+_SHORTEST_SECRET = 8
 _SECRETS: set[str] = set()
 _PATTERNS = (
     (re.compile(r"(Authorization['\"]?\s*[:=]\s*['\"]?)UCloud [^\s'\"]+"), r"\1UCloud [redacted]"),
@@ -28,8 +29,12 @@ _PATTERNS = (
 
 
 def keep_secret(text: str) -> None:
-    """From now on this text appears in no output."""
-    if text:
+    """From now on this text appears in no output.
+
+    Texts of a few characters, as people set them to try things out, are left alone: they are no
+    keys of the service, and taking them out would tear holes into other words.
+    """
+    if len(text) >= _SHORTEST_SECRET:
         _SECRETS.add(text)
 
 

@@ -243,8 +243,10 @@ def verbosity_options(function: F) -> F:
     """-v, -q, --log-file."""
     return _apply(
         [
-            click.option("-v", "--verbose", count=True, help="Say more; -v -v shows tracebacks."),
-            click.option("-q", "--quiet", is_flag=True, help="Say nothing on success."),
+            click.option(
+                "-v", "--verbose", count=True, help="Show each request; -v -v shows tracebacks too."
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="Say nothing unless something fails."),
             click.option("--log-file", metavar="PATH", help="Log requests and errors to PATH too."),
         ]
     )(function)
@@ -286,8 +288,10 @@ def server_options(function: F) -> F:
                 shell_complete=complete_endpoints,
                 help="A region (cn-bj), a suffix, a URL, or local.",
             ),
-            click.option("--internal", is_flag=True, help="The region's intranet address."),
-            click.option("--custom-domain", is_flag=True, help="The URL is the bucket's own."),
+            click.option("--internal", is_flag=True, help="With a region: its intranet address."),
+            click.option(
+                "--custom-domain", is_flag=True, help="The URL is a domain bound to the bucket."
+            ),
         ]
     )(function)
 
@@ -364,15 +368,25 @@ def sending_options(function: F) -> F:
                 help="Give up a connection on which no byte moves for so long.  [default: 60]",
             ),
             click.option(
-                "-H", "--header", type=HEADER, multiple=True, help="A header, 'Name: value'."
+                "-H",
+                "--header",
+                type=HEADER,
+                multiple=True,
+                metavar="'NAME: VALUE'",
+                help="A further header; repeatable.",
             ),
-            click.option("--mime-type", metavar="TYPE", help="Content-Type.  [default: by name]"),
+            click.option(
+                "--mime-type",
+                metavar="TYPE",
+                help="Content-Type of the object.  [default: from the name]",
+            ),
             click.option(
                 "--storage-class",
                 type=click.Choice(["STANDARD", "IA", "ARCHIVE"], case_sensitive=False),
-                help="Storage class.  [default: the bucket's]",
+                metavar="CLASS",
+                help="STANDARD, IA or ARCHIVE.  [default: the bucket's]",
             ),
-            click.option("--meta", type=META, multiple=True, help="User metadata."),
+            click.option("--meta", type=META, multiple=True, help="User metadata; repeatable."),
             click.option(
                 "--limit-rate", type=RATE, help="Bytes a second over all threads: 500K, 10M."
             ),
@@ -380,7 +394,8 @@ def sending_options(function: F) -> F:
                 "--progress",
                 type=click.Choice(["auto", "bars", "plain", "json", "none"]),
                 default="auto",
-                help="How progress is shown, on standard error.  [default: auto]",
+                help="How progress is shown, on standard error."
+                "  [default: bars on a terminal, else plain]",
             ),
             click.option(
                 "--json", "as_json", is_flag=True, help="The result as JSON on standard output."

@@ -58,9 +58,13 @@ Examples:
 """,
 )
 @click.argument("journal_id", required=False)
-@click.option("--last", is_flag=True, help="The upload touched last that nobody works on.")
-@click.option("--all", "every", is_flag=True, help="Every such upload of a file.")
-@click.option("--file", "moved", metavar="PATH", help="The file has moved here.")
+@click.option(
+    "--last", is_flag=True, help="The one touched last that is unfinished and nobody works on."
+)
+@click.option(
+    "--all", "every", is_flag=True, help="Every such upload of a file, one after the other."
+)
+@click.option("--file", "moved", metavar="PATH", help="Where the file is now, if it has moved.")
 @click.option(
     "--resend-changed",
     is_flag=True,

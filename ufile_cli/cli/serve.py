@@ -26,9 +26,20 @@ Then, with any keys in UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY:
   ufile upload demo hello ./hello.txt --endpoint http://127.0.0.1:8770
 """,
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8770, show_default=True, help="0: a free one."
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8770,
+    show_default=True,
+    help="The port; 0 takes a free one.",
 )
 @click.option(
     "--dir",
@@ -37,9 +48,13 @@ Then, with any keys in UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY:
     help="Where objects are kept.  [default: that of the endpoint local]",
 )
 @click.option(
-    "--bucket", "buckets", multiple=True, metavar="NAME", help="Only these buckets exist."
+    "--bucket",
+    "buckets",
+    multiple=True,
+    metavar="NAME",
+    help="Only such buckets exist; repeatable.",
 )
-@click.option("--block-size", type=SIZE, default="4M", show_default=True, help="Part size.")
+@click.option("--block-size", type=SIZE, default="4M", show_default=True, help="Bytes of a part.")
 @click.option("--faults", type=click.Path(path_type=Path), help="A script of faults to inject.")
 @click.option("--request-log", type=click.Path(path_type=Path), help="Append each request here.")
 @click.option("--profile", metavar="NAME", help="Check signatures with this profile's keys.")

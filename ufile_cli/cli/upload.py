@@ -85,10 +85,13 @@ Examples:
     "--include",
     multiple=True,
     metavar="GLOB",
-    help="With -r: only such files. The last match wins.",
+    help="With -r: only such files; repeatable, the last match wins.",
 )
 @click.option(
-    "--exclude", multiple=True, metavar="GLOB", help="With -r: no such files. The last match wins."
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="With -r: no such files; repeatable, the last match wins.",
 )
 @click.option(
     "--skip-existing",
