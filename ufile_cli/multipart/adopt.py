@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ufile_cli.errors import ServerError, UsageError
 from ufile_cli.etag import BLOCK, decode_part_etag, unquote
@@ -19,8 +20,10 @@ from ufile_cli.multipart.calls import cannot_list
 from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.plan import Plan
 from ufile_cli.multipart.reconcile import Found
-from ufile_cli.us3.client import Client
 from ufile_cli.us3.response import PartsPage
+
+if TYPE_CHECKING:
+    from ufile_cli.us3.client import Client
 
 __all__ = ["Parameters", "adopt", "block_size_of"]
 

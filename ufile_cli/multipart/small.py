@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ufile_cli.errors import IntegrityError, PartCorrupted, SourceChanged, UFileError
 from ufile_cli.etag import BlockHasher, matches_part, object_etag
@@ -27,8 +28,10 @@ from ufile_cli.progress.events import (
     Paused,
     Started,
 )
-from ufile_cli.us3.client import Client
 from ufile_cli.us3.response import Stored
+
+if TYPE_CHECKING:
+    from ufile_cli.us3.client import Client
 
 __all__ = ["put", "read_whole"]
 
