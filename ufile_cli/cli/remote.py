@@ -13,11 +13,20 @@ from ufile_cli.cli.options import Server
 from ufile_cli.cli.report import print_json
 from ufile_cli.cli.stores import Damaged, age, command_line, looks, open_store
 from ufile_cli.cli.transfer import connector_for
+from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.store import Store, View
 from ufile_cli.progress import text
 from ufile_cli.us3.response import RemoteUpload
 
-__all__ = ["Known", "abort_command", "adopt_command", "known_uploads", "show_remote"]
+__all__ = [
+    "Known",
+    "abort_command",
+    "adopt_command",
+    "known_uploads",
+    "place_of",
+    "rfc3339",
+    "show_remote",
+]
 
 Known = dict[tuple[str, str], View]
 """Unfinished journals by bucket and upload id."""
@@ -51,7 +60,7 @@ def show_remote(bucket: str, server: Server, log: Log, as_json: bool) -> int:
     if not uploads:
         click.echo(f"the server has no unfinished uploads in {bucket}", err=True)
         return 0
-    options = _place(server)
+    options = place_of(server)
     for upload in uploads:
         for line in _lines(bucket, upload, known, options):
             click.echo(line)
@@ -95,16 +104,25 @@ def _lines(
     yield "  give up with:  " + abort_command(bucket, upload, options)
 
 
-def _place(server: Server) -> tuple[str, ...]:
-    """The options that say where to, for a command that somebody is to type."""
+def place_of(server: Server, document: JournalDocument | None = None) -> tuple[str, ...]:
+    """The options that say where to, for a command that somebody is to type.
+
+    Args:
+        document: a journal whose endpoint and profile hold where no option was given.
+    """
     options: list[str] = []
-    if server.profile is not None:
-        options += ["--profile", server.profile]
+    profile = server.profile or (document.profile if document else None)
+    if profile is not None:
+        options += ["--profile", profile]
     if server.endpoint is not None:
         options += ["--endpoint", server.endpoint]
-    if server.internal:
+    elif document is not None:
+        options += ["--endpoint", document.endpoint]
+    if server.internal and server.endpoint is not None:
         options.append("--internal")
-    if server.custom_domain:
+    if server.custom_domain or (
+        server.endpoint is None and document is not None and document.custom_domain
+    ):
         options.append("--custom-domain")
     return tuple(options)
 
