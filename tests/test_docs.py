@@ -7,8 +7,11 @@ fails here until it has its words. The README's commands are run.
 
 from __future__ import annotations
 
+import ast
+import http.client
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shlex
@@ -230,6 +233,36 @@ def test_every_region_is_documented() -> None:
     assert [region for region in REGIONS if f"`{region}`" not in text] == []
 
 
+# Messages
+
+
+def texts_in_code() -> list[str]:
+    """Every text in the program, with a NUL in the place of each value that is put in."""
+    found = []
+    for path in (ROOT / "ufile_cli").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (
+                    value.value if isinstance(value, ast.Constant) else "\0"
+                    for value in node.values
+                )
+                found.append("".join(map(str, parts)))
+    return found
+
+
+def test_the_messages_under_troubleshooting_exist() -> None:
+    texts = texts_in_code()
+    headings = re.findall(r"^\*\*.*", read(DOCS / "troubleshooting.md"), re.MULTILINE)
+    messages = [message for line in headings for message in re.findall(r"\*\*`([^`]+)`\*\*", line)]
+    assert len(messages) > 25
+    for message in messages:
+        for piece in re.split(r"…|\bN\b", message):
+            wanted = piece.strip(" :")
+            assert any(wanted in text for text in texts), f"nothing says {wanted!r}"
+
+
 # Links and manners
 
 
@@ -356,3 +389,36 @@ def test_the_demo_runs_without_a_terminal(tmp_path: Path) -> None:
     assert ran.stdout.count("each of them that of big.bin") == 2
     assert "\x1b" not in ran.stdout + ran.stderr
     assert all(len(line) <= 80 or "->" in line for line in ran.stdout.splitlines()), ran.stdout
+
+
+def test_the_demo_notices_an_object_that_is_not_the_file(tmp_path: Path) -> None:
+    demo: Any = script(ROOT / "tests" / "demo.py")
+    file = make_file(tmp_path / "file", 3 * MIB)
+    with Emulator(tmp_path / "server", keys=None) as server:
+        address = f"127.0.0.1:{server.port}"
+        for wrong in (b"x" * 3 * MIB, file.read_bytes()[:-1], b""):
+            connection = http.client.HTTPConnection(address, timeout=30)
+            connection.request("PUT", "/big", wrong, {"Host": f"demo.{address}"})
+            assert connection.getresponse().status == 200
+            connection.close()
+            with pytest.raises(SystemExit, match="1"):
+                demo.same(address, "big", file)
+
+
+def test_the_demo_notices_parts_that_were_sent_twice(tmp_path: Path) -> None:
+    demo: Any = script(ROOT / "tests" / "demo.py")
+    run = demo.Demo(tmp_path, 40 * MIB, MIB)
+    line = {"call": "part", "key": "big", "etag": "e"}
+    for numbers, good in (
+        ([*range(10)], True),
+        ([*range(10), 1, 2, 3, 4], True),
+        ([*range(10), 1, 2, 3, 4, 5], False),
+        ([*range(9)], False),
+    ):
+        records = (json.dumps(line | {"part_number": number}) for number in numbers)
+        run.log.write_text("\n".join(records) + "\n", encoding="utf-8")
+        if good:
+            run.counted("big")
+        else:
+            with pytest.raises(SystemExit, match="1"):
+                run.counted("big")
