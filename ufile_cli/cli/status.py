@@ -5,6 +5,7 @@ Old receipts are not read: a document without a part log is one, and its file's 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -47,7 +48,7 @@ Examples:
   ufile status 7k2m9xqa
   ufile status --watch
   ufile status --remote backups
-  ufile status --json | jq -r '.[] | select(.state == "interrupted") | .journal_id'
+  ufile status --json | jq -r '.[] | select(.state == "paused") | .journal_id'
 """,
 )
 @click.argument("journal_id", required=False, shell_complete=complete_journals)
@@ -245,7 +246,7 @@ def _table(views: list[View | Damaged], now: float) -> None:
     line = _line(head, widths)
     click.secho(line + "  FROM -> TO" if wide else line, bold=True)
     for cells, names in rows:
-        line = _line(cells, widths, colour=terminal)
+        line = _line(cells, widths, colour=terminal and not os.environ.get("NO_COLOR"))
         used = sum(widths) + 2 * (len(widths) - 1)
         if not wide:
             click.echo(line)

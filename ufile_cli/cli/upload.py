@@ -63,7 +63,7 @@ class _OrderedRules(click.Command):
     epilog="""\b
 Examples:
   ufile upload backups 2026/big.iso ./big.iso
-  ufile upload backups 2026/ ./big.iso           # a KEY that ends in / gets the name
+  ufile upload backups 2026/ ./big.iso       # becomes 2026/big.iso
   ufile upload backups big.iso ./big.iso -j 16 --limit-rate 20M
   ufile upload try-out hello ./hello.txt --endpoint local
   ufile upload -r backups photos/ ./photos --include '*.jpg' --skip-existing
