@@ -59,7 +59,7 @@ def summary(result: Result, *, source: str) -> None:
         speed = f", {text.rate(result.bytes_sent / result.seconds)}"
     what = []
     if result.journal_id is not None:
-        what.append(f"{text.count(result.parts)} parts")
+        what.append(_parts(result.parts))
     what.append("verified by its ETag" if result.verified == "etag" else "every part verified")
     where = f"{result.bucket}/{result.key}"
     lines = [
@@ -68,7 +68,7 @@ def summary(result: Result, *, source: str) -> None:
     ]
     if result.journal_id is not None and result.parts_reused:
         counts = [
-            f"{text.count(result.parts_sent)} parts sent now",
+            f"{_parts(result.parts_sent)} sent now",
             f"{text.count(result.parts_reused)} were up already",
         ]
         if result.parts_changed:
@@ -80,6 +80,10 @@ def summary(result: Result, *, source: str) -> None:
             click.echo(text.printable(line), err=True)
     except (OSError, ValueError):
         pass  # a terminal that has gone away
+
+
+def _parts(number: int) -> str:
+    return "1 part" if number == 1 else f"{text.count(number)} parts"
 
 
 def failure_json(
