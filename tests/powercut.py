@@ -66,7 +66,9 @@ class Inode:
             return self.live
         if content == "flushed":
             return self.flushed
-        common = len(os.path.commonprefix([self.live, self.flushed]))
+        pairs = zip(self.live, self.flushed, strict=False)
+        same = (index for index, (a, b) in enumerate(pairs) if a != b)
+        common = next(same, min(len(self.live), len(self.flushed)))
         middle = (common + len(self.live) + 1) // 2
         if content == "torn":
             return self.live[:middle]

@@ -426,11 +426,12 @@ def after_the_error(life: Life) -> None:
     """Workers come home late, the coordinator tries to save: nothing more is written or kept."""
     record, written = life.at_work, life.store.directory
     before = {path.name: path.read_bytes() for path in written.iterdir() if path.suffix != ".new"}
-    for act in (
+    acts: list[Callable[[], None]] = [
         lambda: record.acknowledge(UPLOAD_ID, 30, *etag_of(30)),
         record.flush,
         lambda: record.save("paused"),
-    ):
+    ]
+    for act in acts:
         if record.parts is None:
             break
         try:
@@ -659,7 +660,7 @@ class FakeClient:
 
     block_size: int = 64 * 1024
     parts: dict[int, tuple[int, str]] = field(default_factory=dict)
-    object: bytes | None = None
+    stored: bytes | None = None
     bodies: dict[int, bytes] = field(default_factory=dict)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -695,14 +696,14 @@ class FakeClient:
     def finish(self, key: str, upload_id: str, etags: Iterator[str], headers: Any) -> Stored:
         listed = list(etags)
         assert listed == [self.parts[n][1] for n in range(len(self.parts))]
-        self.object = b"".join(self.bodies[n] for n in range(len(self.parts)))
+        self.stored = b"".join(self.bodies[n] for n in range(len(self.parts)))
         return Stored(None, None, key, "bucket", self._answer())
 
     def head(self, key: str) -> ObjectHead:
-        assert self.object is not None
-        blocks = [self.object[i : i + BLOCK] for i in range(0, len(self.object), BLOCK)]
+        assert self.stored is not None
+        blocks = [self.stored[i : i + BLOCK] for i in range(0, len(self.stored), BLOCK)]
         etag = object_etag(b"".join(hashlib.sha1(block).digest() for block in blocks))
-        return ObjectHead(len(self.object), etag, None, None, None, {}, self._answer())
+        return ObjectHead(len(self.stored), etag, None, None, None, {}, self._answer())
 
 
 def upload(path: Path, record: JournalRecord, client: FakeClient) -> Any:
@@ -754,7 +755,7 @@ def test_a_whole_upload_on_a_disk_that_fills_up(kind: str, tmp_path: Path) -> No
         view = look(store_in(root))
         assert view is not None
         if view.document.state == "finished":
-            assert client.object == content
+            assert client.stored == content
             continue
         if view.parts is not None:
             known = {number: view.parts.etag(number) for number in view.parts}
@@ -766,9 +767,9 @@ def test_a_whole_upload_on_a_disk_that_fills_up(kind: str, tmp_path: Path) -> No
         if healthy.parts is None:
             client.parts.clear()
             there = 0
-        if client.object is None:
+        if client.stored is None:
             result = upload(path, healthy, client)
-            assert client.object == content
+            assert client.stored == content
             assert result.parts_sent == 22 - there
         else:
             healthy.close()  # Finish went through, only the receipt did not

@@ -534,8 +534,8 @@ def test_every_single_byte_of_a_log() -> None:
         assert found is not None
         read_lines = sum(end < cut for end in ends)
         expected = {0: ETAG, 2: "opaque"}
-        for line, number in ((2, 3), (3, 4), (5, 6)):
-            if read_lines >= line:
+        for least, number in ((2, 3), (3, 4), (5, 6)):
+            if read_lines >= least:
                 expected[number] = up[number]
         assert found[1] == expected
 

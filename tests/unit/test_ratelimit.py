@@ -39,7 +39,8 @@ def test_one_thread_never_exceeds_the_rate(rate: float, sizes: list[int]) -> Non
 
 def test_threads_share_the_rate() -> None:
     """Sleepers that sleep side by side: each one's debt is behind those before it."""
-    clock, waits = Clock(), []
+    clock = Clock()
+    waits: list[float] = []
     limit = RateLimit(1000, clock=clock, sleep=waits.append)
     for _ in range(4):
         limit.take(1000)

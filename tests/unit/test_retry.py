@@ -202,4 +202,4 @@ def test_the_end_of_an_outage_says_how_long_it_was() -> None:
     outage.failed(5.0)
     outage.active, outage.probes = True, 3
     assert outage.succeeded(9.0) == 4.0
-    assert (outage.since, outage.active, outage.probes, outage.last_success) == (None, False, 0, 9)
+    assert outage == Outage(last_success=9.0)

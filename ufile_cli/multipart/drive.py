@@ -138,6 +138,7 @@ class Drive:
         self._waiting: list[tuple[float, int, Task]] = []
         self._order = count()
         self._probe_at = 0.0
+        self._probing: Task | None = None
         self._tick_at = clock() + _TICK
         self._flying: set[Task] = set()
         stop.watch(self.inbox)
@@ -188,7 +189,8 @@ class Drive:
         now = self._clock()
         if self._outage.active:
             if not self._crew.busy and self._waiting and now >= self._probe_at:
-                self._start(heapq.heappop(self._waiting)[2])
+                self._probing = heapq.heappop(self._waiting)[2]
+                self._start(self._probing)
             return
         while self._crew.busy < self.threads:
             if self._waiting and self._waiting[0][0] <= now:
@@ -214,7 +216,9 @@ class Drive:
             self._tick_at = now + _TICK
         until = self._tick_at
         if self._outage.active:
-            until = min(until, self._probe_at)
+            # With one under way there is nothing to be up for: it would be a loop without rest.
+            if not self._crew.busy:
+                until = min(until, self._probe_at)
         elif self._waiting and self._crew.busy < self.threads:
             until = min(until, self._waiting[0][0])
         try:
@@ -277,8 +281,8 @@ class Drive:
             trial.failed_first = now
         if error.transient:
             self._outage.failed(now)
-            if self._outage.active:
-                self._outage.probes += 1
+            if self._outage.active and task is self._probing:
+                self._outage.probes += 1  # what was in flight when it began was none
         decision = decide(error, trial, self._outage, self._patient, now, self._jitter())
         if decision.action == "give_up":
             self._tell(task, error, None)
