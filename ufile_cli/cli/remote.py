@@ -90,16 +90,14 @@ def _lines(
     view = known.get((bucket, upload.upload_id))
     begun = f"begun {age(time.time() - upload.started_at)} ago" if upload.started_at else ""
     yield click.style(text.printable(f"{bucket}/{upload.key}"), bold=True)
-    words = [f"upload id {upload.upload_id}", begun]
+    yield f"  upload id {text.printable(upload.upload_id)}"
+    known_as = f"journal {view.document.journal_id}, {view.state}" if view else "no journal here"
+    yield "  " + "; ".join(word for word in (begun, known_as) if word)
     if view is not None:
-        words.append(f"journal {view.document.journal_id}, {view.state}")
-        yield "  " + "; ".join(word for word in words if word)
         if not view.held:
             yield f"  go on with:    ufile resume {view.document.journal_id}"
             yield f"  give up with:  ufile abort {view.document.journal_id}"
         return
-    words.append("no journal here")
-    yield "  " + "; ".join(word for word in words if word)
     yield "  adopt with:    " + adopt_command(bucket, upload, options)
     yield "  give up with:  " + abort_command(bucket, upload, options)
 

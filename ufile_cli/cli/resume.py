@@ -13,6 +13,7 @@ from ufile_cli.cli.options import (
     Sending,
     Server,
     Verbosity,
+    complete_journals,
     sending_options,
     server_options,
     verbosity_options,
@@ -57,7 +58,7 @@ Examples:
   ufile resume 7k2m9xqa -- pg_dump -Fc shop
 """,
 )
-@click.argument("journal_id", required=False)
+@click.argument("journal_id", required=False, shell_complete=complete_journals)
 @click.option(
     "--last", is_flag=True, help="The one touched last that is unfinished and nobody works on."
 )

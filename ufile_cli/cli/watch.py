@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ufile_cli.cli.stores import Damaged, looks, seconds_of
+from ufile_cli.errors import Stopped
 from ufile_cli.exitcodes import ExitCode
 from ufile_cli.journal.store import Store, View
 from ufile_cli.progress import text
@@ -108,6 +109,14 @@ def watch(store: Store, journal_id: str | None) -> int:
     from ufile_cli.progress.bars import Canvas
 
     canvas = Canvas(Console(file=sys.stdout))
+    try:
+        _keep_drawing(canvas, store, journal_id)
+    except Stopped as stopped:
+        return stopped.code  # that is how a watch ends, and nothing to talk about
+    return int(ExitCode.OK)
+
+
+def _keep_drawing(canvas: Canvas, store: Store, journal_id: str | None) -> None:
     watched: dict[str, _Watched] = {}
     last_words = ""
     while True:
@@ -125,7 +134,6 @@ def watch(store: Store, journal_id: str | None) -> int:
         time.sleep(max(_PAUSE, 4 * (time.monotonic() - begun)))
     if journal_id is not None and not watched:
         click.echo(f"nobody works on upload {journal_id}", err=True)
-    return int(ExitCode.OK)
 
 
 def _look(
