@@ -21,7 +21,7 @@ __all__ = ["command"]
     epilog="""\b
 Examples:
   ufile serve                                   # http://127.0.0.1:8770
-  ufile serve --port 0 --dir /tmp/us3 --bucket demo --request-log requests.jsonl
+  ufile serve --port 0 --dir /tmp/us3 --bucket demo --request-log log.jsonl
 Then, with any keys in UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY:
   ufile upload demo hello ./hello.txt --endpoint http://127.0.0.1:8770
 """,
