@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -287,6 +288,13 @@ def test_links_resolve(page: Path) -> None:
             assert anchor in slugs(there), f"{page.name}: {target} has no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_named_in_the_text_exist(page: Path) -> None:
+    for name in INLINE.findall(FENCE.sub("", read(page))):
+        if re.match(r"(?:tests|docs|ufile_cli)/[\w/.-]*$", name):
+            assert (ROOT / name).exists(), f"{page.name}: there is no {name}"
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
@@ -368,6 +376,29 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, ufile: Ufile, emulator: 
     states = {journal["key"]: journal["state"] for journal in ufile.status()}
     assert states["paused.iso"] == "finished"
     assert set(states.values()) == {"finished"}
+
+
+def test_the_ci_script_of_the_guide_runs(tmp_path: Path, alone: Ufile) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("the script uses curl")
+    (text,) = (block for block in blocks(DOCS / "guide.md", "sh") if "mkfifo" in block)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    install(programs / "ufile", f'exec {shlex.join(COMMAND)} "$@"')
+    (alone.home / "hello.txt").write_text("hello\n", encoding="utf-8")
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=alone.home,
+        env=alone.env | {"PATH": f"{programs}{os.pathsep}{alone.env['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "unsigned: refused\n"
+    lines = (alone.home / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["call"] for line in lines] == ["put", "get"]
 
 
 def install(path: Path, text: str) -> None:
