@@ -408,6 +408,8 @@ def test_errors_at_every_call(life: Callable[[Life], None], kind: str, tmp_path:
             failed = layer.calls[n : n + 1] if kind == "one error" else layer.calls[n:]
             assert all(call.name == "close" or call.name not in NEEDS_ROOM for call in failed)
         assert not layer.retried_fsync, "a failed flush was tried again"
+        for log in root.rglob("*.parts.jsonl"):
+            assert log.read_bytes().endswith(b"\n"), "half a line was left"
         layer.bury()
         target = tmp_path / f"disk-{n}"
         target.mkdir()
@@ -541,6 +543,21 @@ def test_many_workers_and_a_flushing_coordinator(tmp_path: Path) -> None:
     disk.materialise(tmp_path / "after")
     view = look(store_in(tmp_path / "after"))
     assert view is not None and view.parts is not None and set(view.parts) == set(range(1200))
+
+
+def test_a_worker_that_comes_home_late_speaks_for_its_own_upload_alone(tmp_path: Path) -> None:
+    layer = WatchedLayer(tmp_path)
+    record = opened(tmp_path, layer)
+    record.begin("another", 2 * BLOCK)
+    record.acknowledge(UPLOAD_ID, 10, *etag_of(10))
+    record.acknowledge("another", 11, *etag_of(11))
+    record.close()
+    before = layer.written()
+    record.acknowledge("another", 12, *etag_of(12))
+    record.save("failed")
+    assert layer.written() == before, "it is another process's now"
+    view = look(store_in(tmp_path))
+    assert view is not None and view.parts is not None and list(view.parts) == [11]
 
 
 # -- sizes -----------------------------------------------------------------------------------
