@@ -230,6 +230,8 @@ class WatchedLayer(FileLayer):
             inode.cursed = True
             self._failed_fsync.add(fd)
             raise fault
+        if fd not in self._files or self._files[fd][1] is not inode:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # closed meanwhile
         if not inode.cursed:
             inode.flushed = will_be
 

@@ -104,7 +104,7 @@ class Ledger:
     finished: bool = False
     dropping: bool = False
     dropped: bool = False
-    state: str = "running"
+    forgetting: set[int] = field(default_factory=set)
     acknowledged: dict[int, str] = field(default_factory=dict)
     flushed: dict[int, str] = field(default_factory=dict)
     possible: dict[int, set[str | None]] = field(default_factory=dict)
@@ -164,7 +164,9 @@ class Life:
             self.ledger.acknowledged.pop(number, None)
             self.ledger.flushed.pop(number, None)
             self.ledger.possible.setdefault(number, set()).add(None)
+        self.ledger.forgetting = set(numbers)
         self.at_work.forget(numbers)
+        self.ledger.forgetting = set()
         self.ledger.flush()
 
     def save(self, state: Any) -> None:
@@ -294,6 +296,8 @@ def check(disk: Disk, ledger: Ledger, target: Path, *, promised: dict[int, str])
         if not ledger.dropping:
             assert number in parts, f"part {number} was promised and is gone"
             assert parts[number] in {etag, *(ledger.possible[number] - {None})}
+    half = ledger.forgetting & parts.keys()
+    assert half in (set(), ledger.forgetting), f"of {ledger.forgetting}, {half} are still there"
     for number, found in parts.items():
         assert found in ledger.possible.get(number, ()), f"part {number}, {found}: never that"
         assert view.parts is not None
