@@ -38,9 +38,9 @@ def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
             said.append(f"RetCode {error.ret_code}")
         if error.err_msg:
             said.append(f"ErrMsg {json.dumps(error.err_msg, ensure_ascii=False)}")
-        if error.session_id:
-            said.append(f"X-SessionId {error.session_id}")
         lines.append(text.printable("  the server said: " + ", ".join(said)))
+        if error.session_id:  # long: on a line of its own it can be copied from any terminal
+            lines.append(text.printable(f"  X-SessionId {error.session_id}"))
     if error.hint and error.hint not in ways_on:
         lines.append(f"  {text.printable(error.hint)}")
     lines += [f"  {text.printable(way)}" for way in ways_on]
