@@ -17,6 +17,7 @@ from ufile_cli.cli.options import (
     server_options,
     verbosity_options,
 )
+from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
 from ufile_cli.cli.transfer import (
@@ -160,7 +161,13 @@ def _upload(
 
 def _begin(source: StreamSource, options: Options, context: Context) -> tuple[bytes, bool]:
     """The first block, read in a worker, so that a signal is heard while the producer is slow."""
-    drive = Drive(threads=1, policy=options.policy, stop=context.stop, emit=context.emit)
+    drive = Drive(
+        threads=1,
+        policy=options.policy,
+        stop=context.stop,
+        emit=context.emit,
+        grace=0.0,  # reading is no request: nobody waits for a silent producer
+    )
     try:
         return drive.call("the stream", lambda: first_block(source), remote=False)
     finally:
@@ -172,10 +179,14 @@ def _free(undertaking: Undertaking, connector: Connector) -> None:
     journal_id = undertaking.journal_id
     if journal_id is None:
         return
+    # A signal that ended the upload was heard; a second one leaves at once, also from here.
+    heard, SIGNALS.stop.signum = SIGNALS.stop.signum, None
     try:
         give_up(open_store(), journal_id, connector, undertaking.log)
     except UFileError as error:
         undertaking.log.shown(f"ufile: its parts could not be freed: {error.message}")
         return
+    finally:
+        SIGNALS.stop.signum = heard
     undertaking.journal_id = None
     undertaking.log.shown("ufile: its parts were freed on the server (--abort-on-failure)")

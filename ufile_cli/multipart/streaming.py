@@ -37,6 +37,9 @@ __all__ = ["StreamUpload", "StreamWishes", "check_exact", "first_block"]
 
 _COMPARING = "comparing the stream with what is up"
 
+_ANEW = "anew"
+"""Among a journal's options: its upload id had died, and another one was begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamWishes:
@@ -121,6 +124,8 @@ class StreamUpload(Upload):
             raise RuntimeError("there is no upload id yet")
         if self.reader is None:
             first = parts.pause if self.wishes.from_pause else 0
+            if self.wishes.from_pause and not first and self.record.document.options.get(_ANEW):
+                raise _passed(0, self.record.journal_id)
             self.reader = StreamReader(
                 self._source, self._block_size(), self.options.threads + 1, first=first
             )
@@ -139,7 +144,25 @@ class StreamUpload(Upload):
             self.drive.run(feed)
         except BaseException:
             reader.detach(feed.flying())
+            self._drop_messages()
             raise
+
+    def _drop_messages(self) -> None:
+        """What the reader said and nobody took: whoever attaches next is told of it anew."""
+        others: list[object] = []
+        inbox = self.drive.inbox
+        while not inbox.empty():
+            message = inbox.get()
+            if not isinstance(message, PartRead | StreamEnded | ReaderFailed):
+                others.append(message)
+        for message in others:
+            inbox.put(message)
+
+    def _start_over(self, why: str) -> None:
+        # From here on the pause is at 0: a stream from where it was until now must not be taken
+        # for one from its beginning.
+        self.record.document.options[_ANEW] = True
+        super()._start_over(why)
 
     def own_etag(self) -> str | None:
         parts = self.record.parts
@@ -216,7 +239,7 @@ class _StreamFeed:
         self._fetching = False
         self._arrived: deque[PartRead] = deque()
         self._sending: set[int] = set()
-        self._ended = False
+        self._ended: int | None = None
         parts = upload.record.parts
         self._known_end = parts.end if parts is not None and replay else 0
         self._lost: dict[int, bytes] = {}
@@ -231,9 +254,11 @@ class _StreamFeed:
     # -- the feed ------------------------------------------------------------------------------
 
     def exhausted(self) -> bool:
-        return self._ended and not self._arrived
+        return self._ended is not None and not self._arrived
 
     def message(self, message: object) -> None:
+        if self._upload.context.stop.asked():
+            return  # Ctrl-C ends the producer too: what comes then is not the end of the stream
         if isinstance(message, PartRead):
             self._arrived.append(message)
         elif isinstance(message, StreamEnded):
@@ -356,6 +381,8 @@ class _StreamFeed:
         exact = upload.wishes.exact_size
         if exact is not None and offset + len(part) > exact:
             raise SourceError(f"the stream is longer than the {exact:,} bytes it must have")
+        if len(part) < self._reader.block_size:
+            check_exact(offset + len(part), exact)  # a short part is the end; it is not sent then
         if document.stream_size is not None and offset + len(part) > document.stream_size:
             raise StreamDiffers(
                 f"the stream is longer than the {document.stream_size:,} bytes it had before",
@@ -379,8 +406,10 @@ class _StreamFeed:
         done = (number + 1) * self._reader.block_size
         self._upload.context.emit(Checked(_COMPARING, done))
         if number == self._last_known:
+            self._last_known = None
             self._upload.record.confirm()
             self._upload.context.emit(CheckingDone(_COMPARING))
+            self._settle()
 
     def _send(self, part: PartRead) -> Task:
         upload, number = self._upload, part.number
@@ -402,17 +431,29 @@ class _StreamFeed:
 
     def _end(self, size: int) -> None:
         upload, document = self._upload, self._upload.record.document
-        count = -(-size // self._reader.block_size)
+        block_size, known = self._reader.block_size, document.stream_size
+        if known is not None and size == self._reader.first * block_size:
+            size = min(size, known)  # nothing came from the pause on; the last part is a short one
         check_exact(size, upload.wishes.exact_size)
-        if count < self._known_end or (
-            document.stream_size is not None and size < document.stream_size
-        ):
+        count = -(-size // block_size)
+        if size == 0:
+            raise StreamDiffers("the stream is empty: it has no parts", part=0, offset=0)
+        if count < self._known_end or (known is not None and size < known):
             raise StreamDiffers(
                 f"the stream ended early, after {size:,} bytes: more than that was up already",
                 part=count,
                 offset=size,
             )
-        self._ended = True
+        self._ended = size
+        if self._last_known is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write down where the stream ends; a wrong replay, not found out yet, must not say it."""
+        upload, document, size = self._upload, self._upload.record.document, self._ended
+        if size is None:
+            return
+        count = -(-size // self._reader.block_size)
         upload.context.progress.parts = count
         if document.stream_size is None:
             document.end_seen, document.stream_size = True, size

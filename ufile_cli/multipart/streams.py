@@ -418,11 +418,14 @@ class StreamReader:
         try:
             while (buffer := self._buffer()) is not None:
                 length, digests = self._fill(memoryview(buffer))
+                if length < self.block_size:
+                    # Asked before the short part goes out: where a producer died in its middle,
+                    # the next one, whose part is a whole one, must not be refused for it.
+                    self.source.ended_well()
                 if length:
                     content = memoryview(buffer)[:length]
                     self._read(PartRead(self._next, content, digests, buffer))
                 if length < self.block_size:
-                    self.source.ended_well()
                     self._ended(StreamEnded(self._size))
                     return
         except BaseException as error:  # a stream object's own exception, or a bug: not lost
