@@ -1,13 +1,17 @@
 """A part's body: a file-like that hashes inside read(), so that the bytes are touched once.
 
-The network asks for blocks of some 256 KiB; each is read into one buffer per thread, hashed while
-it is hot, and handed on as a view. So no part is ever whole in memory, and the digest is that of
-the bytes that were sent, whatever happens to the file meanwhile.
+The network asks for a block at a time; each is read into one buffer per thread, hashed while it is
+hot, and handed on as a view. So no part is ever whole in memory, and the digest is that of the
+bytes that were sent, whatever happens to the file meanwhile.
+
+Blocks are small, so that progress shows and pacing is even, and large where the line takes them so
+fast that nobody could see the difference: each block costs three rounds of the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from ufile_cli.errors import NetworkError, SourceError
@@ -18,6 +22,16 @@ from ufile_cli.multipart.sources import FileSource
 __all__ = ["BufferBody", "FileBody", "PartBody", "hash_file_part"]
 
 BLOCK_READ = 256 * 1024
+"""Bytes of a block."""
+
+BLOCK_FAST = 1024 * 1024
+"""Bytes of a block on a fast line."""
+
+_FAST = 0.02
+"""Seconds within which a block has to be gone for the line to be a fast one."""
+
+_FEW = 24
+"""Threads of the process up to which each may have a large block: memory stays bounded."""
 
 _scratch = threading.local()
 
@@ -26,7 +40,8 @@ def _buffer() -> memoryview:
     """This thread's block, made once: a new one for every block costs page faults."""
     view: memoryview | None = getattr(_scratch, "view", None)
     if view is None:
-        view = _scratch.view = memoryview(bytearray(BLOCK_READ))
+        size = BLOCK_FAST if threading.active_count() <= _FEW else BLOCK_READ
+        view = _scratch.view = memoryview(bytearray(size))
     return view
 
 
@@ -43,6 +58,8 @@ class PartBody:
         self._length = length
         self._limit = limit
         self._sent = sent
+        self._block = BLOCK_READ
+        self._handed_out = 0.0
         self.position = 0
 
     def __len__(self) -> int:
@@ -58,14 +75,17 @@ class PartBody:
         # What was handed out before is in the kernel's hands by now, or we would not be asked.
         if self.position:
             self._sent(self.position)
+            fast = time.monotonic() - self._handed_out < _FAST
+            self._block = len(_buffer()) if fast else BLOCK_READ
         left = self._length - self.position
-        wanted = min(left, BLOCK_READ if size is None or size < 0 else min(size, BLOCK_READ))
+        wanted = min(left, self._block if size is None or size < 0 else min(size, self._block))
         if wanted <= 0:
             return memoryview(b"")
         wanted = self._limit.grain(wanted)
         self._limit.take(wanted)
         block = self._take(wanted)
         self.position += len(block)
+        self._handed_out = time.monotonic()
         return block
 
     def digests(self) -> bytes:
@@ -157,7 +177,7 @@ def hash_file_part(
     while position < length:
         if stopped():
             raise InterruptedError("hashing was stopped")
-        block = _buffer()[: min(BLOCK_READ, length - position)]
+        block = _buffer()[: length - position]
         _fill(source, block, offset + position, number)
         hasher.update(block)
         position += len(block)
