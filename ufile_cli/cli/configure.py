@@ -415,8 +415,9 @@ def _show(path: Path, server: Server, log: Log) -> int:
             if value := os.environ.get(spelling):
                 rows.append((spelling, _without_password(value), "the environment"))
                 break
+    width = max(len(name) for name, _, _ in rows)
     for name, value, origin in rows:
-        words = f"{name:<15} {value}" + (f"   [{origin}]" if origin else "")
+        words = f"{name:<{width}} {value}" + (f"   [{origin}]" if origin else "")
         click.echo(text.printable(words))
     return 78 if lacking else 0
 

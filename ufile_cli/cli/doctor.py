@@ -121,10 +121,11 @@ def _show(finding: Finding, colour: str) -> None:
         facts.append(f"{age(finding.age)} old")
     if finding.bytes is not None:
         facts.append(text.size(finding.bytes))
-    words = finding.what + (f" ({', '.join(facts)})" if facts else "")
-    click.echo(f"{click.style(finding.kind, fg=colour)}: {text.printable(words)}")
+    about = f" ({', '.join(facts)})" if facts else ""
+    click.echo(click.style(finding.kind, fg=colour) + about)
+    click.echo(f"  {text.printable(finding.what)}")
     for line in finding.commands:
-        click.echo(f"  {text.printable(line)}")
+        click.echo(f"    {text.printable(line)}")
 
 
 @dataclass(slots=True)
