@@ -34,5 +34,8 @@ imports: $(VENV)/.ready
 docs: $(VENV)/.ready ## the command reference, after a help text has changed
 	$(BIN)/python docs/generate_cli_reference.py
 
+soak: $(VENV)/.ready ## kill -9 at random moments, for SOAK_MINUTES (3 unless told)
+	$(BIN)/python tests/crash/soak.py --minutes $(or $(SOAK_MINUTES),3)
+
 clean:
 	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
