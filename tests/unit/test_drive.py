@@ -146,6 +146,7 @@ class Parts:
     sent: list[int] = field(default_factory=list)
     messages: list[object] = field(default_factory=list)
     down: tuple[float, float] = (0.0, 0.0)
+    watch: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.queue = deque(sorted(self.scripts))
@@ -178,6 +179,7 @@ class Parts:
 
         def begun(attempt: int) -> None:
             self.begun.append((self.world.now - 1000, number, attempt))
+            self.watch()
 
         return Task(job, lambda _: self.sent.append(number), f"part {number}", number, begun)
 
@@ -267,6 +269,22 @@ def test_an_outage_is_one_probe_at_a_time_and_ends() -> None:
     assert all(attempt == 1 for at, _, attempt in parts.begun if at > ended.seconds + 3)
 
 
+def test_a_probe_that_hangs_is_the_only_one() -> None:
+    world = World()
+    parts = Parts(world, {number: [1.0, *dead(1), 90.0, *dead(1), 90.0] for number in range(4)})
+    drive = world.drive(threads=4, policy=RetryPolicy(attempts=1, patience=None))
+    drive.call("Initiate", lambda: "id")
+    world.hands.most = 0
+    flying: list[int] = []
+    parts.watch = lambda: flying.append(world.hands.busy)
+    drive.run(parts)
+    assert sorted(parts.sent) == [0, 1, 2, 3]
+    (ended,) = world.told(OutageEnded)
+    assert isinstance(ended, OutageEnded)
+    assert flying[:4] == [0, 1, 2, 3]
+    assert flying[4:9] == [0] * 5, "one at a time"
+
+
 def test_an_outage_ends_the_upload_with_patience() -> None:
     world = World()
     parts = Parts(world, {number: [] for number in range(6)}, down=(1002.0, 1e9))
@@ -298,10 +316,10 @@ def test_where_nothing_ever_got_through_a_call_is_not_patient() -> None:
     with pytest.raises(NetworkError):
         world.drive().call("Initiate", job)
     assert attempts == [0, 6, 17]
-    assert [event.text for event in world.events if isinstance(event, Notice)] == [
-        f"Initiate: {DEAD}; trying again in 5 s",
-        f"Initiate: {DEAD}; trying again in 10 s",
-    ]
+    notices = [event.text for event in world.events if isinstance(event, Notice)]
+    assert len(notices) == 2
+    assert all(DEAD in text for text in notices)
+    assert [text.rsplit(" in ", 1)[1] for text in notices] == ["5 s", "10 s"]
 
 
 def test_after_a_success_a_call_is_patient() -> None:

@@ -148,3 +148,13 @@ def test_it_is_small() -> None:
     held = len(table._form) + 2 * len(table._count) + len(table._digests)
     assert held == 23 * 20_000
     assert not table._other
+
+
+def test_a_short_part_in_the_middle_speaks_for_nothing() -> None:
+    """An opaque ETag may look like a digest: then the object's ETag can't be told from it."""
+    table = PartTable(8 * MIB)
+    table.record(0, "x", digests_of(0, 2))
+    table.record(1, part_etag(digests_of(1, 1)), digests_of(1, 1))
+    assert table.all_digests(2) == digests_of(0, 2) + digests_of(1, 1)
+    table.record(2, "y", digests_of(2, 2))
+    assert table.all_digests(3) is None
