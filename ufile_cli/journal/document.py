@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -176,15 +176,24 @@ class JournalDocument:
         end = parts.end if parts is not None else 0
         yield b',\n "sha1list": ['
         if parts is not None:
-            extra = map(parts.extra_digests, range(_last_extra(parts) + 1))
+            extra = map(parts.extra_digests, range(parts.last_extra + 1))
             yield from _in_rows(
                 f'"{encode_digests(digests)}"' if digests else "null" for digests in extra
             )
         yield b'],\n "etaglist": ['
-        if parts is not None and end:
-            yield from _in_rows(
-                "null" if etag is None else json.dumps(etag) for etag in parts.etags()
-            )
+        if parts is not None:
+            for first in range(0, end, _ROW):
+                stop = min(end, first + _ROW)
+                if first:
+                    yield b",\n"
+                plain = parts.plain(first, stop)
+                if plain is not None:
+                    yield _encode_plain(plain)
+                else:
+                    etags = map(parts.etag, range(first, stop))
+                    yield ",".join(
+                        "null" if etag is None else json.dumps(etag) for etag in etags
+                    ).encode()
         yield b"]\n}\n"
 
     @classmethod
@@ -194,7 +203,11 @@ class JournalDocument:
         Raises:
             Damage: with what is wrong, for a person.
         """
+        rows = None
+        split = _split(text)
         try:
+            if split is not None:
+                text, rows = split
             raw = json.loads(text, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise Damage(f"it is not whole JSON ({_short(error)})") from error
@@ -252,15 +265,17 @@ class JournalDocument:
             raise Damage("it names no file and size")
         if raw.get("destination_crc", document._destination_crc()) != document._destination_crc():
             raise Damage("bucket, key, endpoint or headers are not those it was written with")
-        return document, document._parts(raw)
-
-    def _parts(self, raw: dict[str, Any]) -> PartTable | None:
         etags = raw.get("etaglist", [])
-        extra = raw.get("sha1list", [])
-        if not isinstance(etags, list) or not isinstance(extra, list):
+        if not isinstance(etags, list):
             raise Damage("its etaglist is no list")
+        return document, document._parts(raw, [etags] if rows is None else rows)
+
+    def _parts(self, raw: dict[str, Any], rows: Iterable[list[Any]]) -> PartTable | None:
+        extra = raw.get("sha1list", [])
+        if not isinstance(extra, list):
+            raise Damage("its sha1list is no list")
         if self.uploadid is None or self.blocksize is None:
-            if any(etag is not None for etag in etags):
+            if any(etag is not None for row in rows for etag in row):
                 raise Damage("it lists parts but has no upload id or block size")
             return None
         if not self.uploadid:
@@ -268,15 +283,90 @@ class JournalDocument:
         limit = MAX_PARTS
         if self.total is not None:
             limit = max(1, -(-self.total // self.blocksize))
-        if len(etags) > limit or len(extra) > limit:
-            raise Damage(f"it lists {len(etags)} parts where at most {limit} can be")
         parts = PartTable(self.blocksize)
-        for number, etag in enumerate(etags):
-            if etag is None:
-                continue
-            digests = extra[number] if number < len(extra) else None
-            record_part(parts, number, etag, digests)
+        first = 0
+        for row in rows:
+            if first + len(row) > limit or len(extra) > limit:
+                listed = max(first + len(row), len(extra))
+                raise Damage(f"it lists {listed} parts where at most {limit} can be")
+            plain = _plain_digests(row) if first >= len(extra) else None
+            if plain is not None:
+                parts.record_plain(first, plain)
+            else:
+                for number, etag in enumerate(row, first):
+                    if etag is not None:
+                        digests = extra[number] if number < len(extra) else None
+                        record_part(parts, number, etag, digests)
+            first += len(row)
         return parts
+
+
+_ROW = 4096  # etags in one line of a document
+_PLAIN_LENGTH = 28  # characters of an ETag that is one digest
+_LIST = b'\n "etaglist": ['
+_TAIL = b"]\n}\n"
+
+
+def _split(text: bytes) -> tuple[bytes, Iterator[list[Any]]] | None:
+    """A document without its etags, and these row by row; None for one that is laid out otherwise.
+
+    Parsed as a whole, a million etags would stand in memory three times. A line break can't stand
+    inside a JSON string, so the layout that `chunks` writes can be told from everything else.
+    """
+    begin = text.rfind(_LIST)
+    if begin < 0 or not text.endswith(_TAIL) or text.find(_LIST) != begin:
+        return None
+    begin += len(_LIST)
+    return text[:begin] + _TAIL, _rows(text, begin, len(text) - len(_TAIL))
+
+
+def _rows(text: bytes, begin: int, end: int) -> Iterator[list[Any]]:
+    while begin < end:
+        comma = text.find(b",\n", begin, end)
+        stop = end if comma < 0 else comma
+        try:
+            row = json.loads(b"[" + text[begin:stop] + b"]", parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            raise Damage(f"it is not whole JSON ({_short(error)})") from error
+        if not row or (comma >= 0 and comma + 2 == end):
+            raise Damage("it is not whole JSON (a row of its etaglist is empty)")
+        yield row
+        begin = end if comma < 0 else comma + 2
+
+
+def _encode_plain(digests: bytes) -> bytes:
+    """The JSON strings of part ETags of one block each, joined by commas; in one go as well."""
+    count = len(digests) // DIGEST_SIZE
+    raw = bytearray(count * (DIGEST_SIZE + 1))
+    for place in range(DIGEST_SIZE):
+        raw[place :: DIGEST_SIZE + 1] = digests[place::DIGEST_SIZE]
+    text = base64.urlsafe_b64encode(raw)
+    row = bytearray(b'"' + b" " * (_PLAIN_LENGTH - 1) + b'=",') * count
+    for place in range(_PLAIN_LENGTH - 1):
+        row[place + 1 :: _PLAIN_LENGTH + 3] = text[place::_PLAIN_LENGTH]
+    return bytes(memoryview(row)[:-1])
+
+
+def _plain_digests(row: list[Any]) -> bytes | None:
+    """The digests behind a row of part ETags of one block each; None where it holds others.
+
+    Decoded in one go, since one by one takes ten times as long.
+    """
+    if set(map(type, row)) != {str} or set(map(len, row)) != {_PLAIN_LENGTH}:
+        return None
+    text = "".join(row)
+    padding = text[_PLAIN_LENGTH - 1 :: _PLAIN_LENGTH]
+    if padding != "=" * len(row) or text.count("=") != len(row) or "+" in text or "/" in text:
+        return None
+    # 27 characters hold 162 bits; with 6 bits of zeros for the padding 21 bytes, the last one 0.
+    try:
+        raw = bytearray(base64.b64decode(text.replace("=", "A"), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        return None
+    if any(raw[DIGEST_SIZE :: DIGEST_SIZE + 1]):
+        return None
+    del raw[DIGEST_SIZE :: DIGEST_SIZE + 1]
+    return bytes(raw)
 
 
 def record_part(parts: PartTable, number: int, etag: object, digests: object) -> None:
@@ -341,20 +431,13 @@ def decode_digests(text: object) -> bytes:
     return raw
 
 
-def _last_extra(parts: PartTable) -> int:
-    for number in range(parts.end - 1, -1, -1):
-        if parts.extra_digests(number):
-            return number
-    return -1
-
-
 def _in_rows(items: Iterator[str]) -> Iterator[bytes]:
     """The items joined by commas, a few thousand in each piece."""
     row: list[str] = []
     first = True
     for item in items:
         row.append(item)
-        if len(row) == 4096:
+        if len(row) == _ROW:
             yield (("" if first else ",\n") + ",".join(row)).encode()
             first = False
             row.clear()

@@ -61,6 +61,19 @@ class PartTable:
             self._other[number] = etag
         self._form[number] = form
 
+    def record_plain(self, first: int, digests: bytes) -> None:
+        """Many parts at once, of one block each, whose ETags say just these digests."""
+        count = len(digests) // DIGEST_SIZE
+        if self._slots == 1 and first == len(self._form):
+            self._form.extend(bytes([_PART_FORM]) * count)
+            self._count.extend(array("H", [1]) * count)
+            self._digests.extend(digests)
+            self._up += count
+            return
+        for index in range(count):
+            digest = digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]
+            self.record(first + index, part_etag(digest), digest)
+
     def drop(self, number: int) -> None:
         """The part is not up (any more)."""
         if number in self:
@@ -120,6 +133,21 @@ class PartTable:
         if number not in self or self._form[number] == _PART_FORM:
             return None
         return self.digests(number)
+
+    @property
+    def last_extra(self) -> int:
+        """The highest part that has extra digests, -1 where none has."""
+        number = len(self._form)
+        while True:
+            number = max(self._form.rfind(form, 0, number) for form in (_OBJECT_FORM, _OTHER))
+            if number < 0 or self._count[number]:
+                return number
+
+    def plain(self, first: int, stop: int) -> bytes | None:
+        """The digests of these parts where each is up, of one block, and has them as its ETag."""
+        if self._slots != 1 or self._form.count(_PART_FORM, first, stop) != stop - first:
+            return None
+        return bytes(memoryview(self._digests)[first * DIGEST_SIZE : stop * DIGEST_SIZE])
 
     def all_digests(self, parts: int) -> bytes | None:
         """The digests of parts 0 to parts - 1, concatenated; None where one is unknown."""
