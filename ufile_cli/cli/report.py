@@ -57,6 +57,7 @@ def summary(result: Result, *, source: str) -> None:
     speed = ""
     if result.bytes_sent and result.seconds > 0.05:
         speed = f", {text.rate(result.bytes_sent / result.seconds)}"
+    took = f" in {text.seconds(result.seconds)}" if result.seconds > 0.05 else ""
     what = []
     if result.journal_id is not None:
         what.append(_parts(result.parts))
@@ -64,7 +65,7 @@ def summary(result: Result, *, source: str) -> None:
     where = f"{result.bucket}/{result.key}"
     lines = [
         f"uploaded {'standard input' if source == '-' else source} to {where}",
-        f"  {text.size(result.size)} in {text.seconds(result.seconds)}{speed}; " + ", ".join(what),
+        f"  {text.size(result.size)}{took}{speed}; " + ", ".join(what),
     ]
     if result.journal_id is not None and result.parts_reused:
         counts = [

@@ -188,14 +188,18 @@ def _rows(view: View) -> list[tuple[str, object]]:
         rows.insert(-2, ("pause offset", f"byte {view.pause_offset}"))
     rows += [(f"meta {name}", value) for name, value in document.meta.items()]
     rows += [(f"header {name}", value) for name, value in document.header.items()]
-    rows += [(f"option {name}", _option(value)) for name, value in document.options.items()]
+    rows += [
+        (f"option {name}", "forever" if value is None else value)
+        for name, value in document.options.items()
+        if value is not None or name == "patience"
+    ]
     rows += [
         ("begun", f"{document.created_at} on {document.host}"),
         ("last written", document.updated_at),
         ("journal", str(view.path)),
     ]
     if document.error is not None:
-        rows.append(("stopped by", document.error.get("message")))
+        rows.append(("why", document.error.get("message")))
         said = {name: document.error.get(name) for name in ("ret_code", "err_msg", "session_id")}
         rows += [(name, value) for name, value in said.items() if value is not None]
     if document.result is not None:
@@ -205,10 +209,6 @@ def _rows(view: View) -> list[tuple[str, object]]:
         rows.append(("go on with", f"{replay}ufile resume {document.journal_id}"))
         rows.append(("give up with", f"ufile abort {document.journal_id}"))
     return rows
-
-
-def _option(value: object) -> object:
-    return "-" if value is None else value
 
 
 def _parts_of(view: View) -> str:

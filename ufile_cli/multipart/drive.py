@@ -104,7 +104,8 @@ class Drive:
         rotated: reads the credentials anew; True where they are others than those refused, which
             it gets the tag of.
         tick: called about once a second; flushes the journal.
-        clock, wall, jitter, sleepless: time and chance, so that tests own them.
+        clock, wall, jitter: time and chance, so that tests own them.
+        grace: seconds that requests in flight get when it stops.
     """
 
     def __init__(
@@ -314,7 +315,9 @@ class Drive:
                 )
             )
         elif wait is not None:
-            self._emit(Notice(f"{task.what}: {error.message}; trying again in {wait:.0f} s"))
+            # The client's messages begin with the call they are about.
+            again = f"in {wait:.0f} s" if wait >= 0.5 else "at once"
+            self._emit(Notice(f"{error.message}; trying again {again}"))
 
     def _wait(self, task: Task, ready_at: float) -> None:
         heapq.heappush(self._waiting, (ready_at, next(self._order), task))

@@ -392,11 +392,12 @@ class _EntryFeed:
         return Task(lambda: _final(tree, entry, options), done, entry.relative, remote=False)
 
 
-class _Ended(UFileError):
-    """An error that ends the whole directory; it wraps the one it is, which may be transient."""
+class _Ended(Exception):
+    """Carries an error that ends the whole directory past the coordinator, which would try again
+    what is transient."""
 
     def __init__(self, error: UFileError) -> None:
-        super().__init__(error.message, hint=error.hint)
+        super().__init__(error.message)
         self.error = error
 
 
