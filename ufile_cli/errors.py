@@ -12,6 +12,7 @@ never carries a private key or an Authorization header.
     ├── SourceError           66   the source is missing, unreadable, not a file, cut short
     │   ├── SourceChanged     66   other content than what was sent already
     │   ├── StreamDiffers     66   not the stream that was begun
+    │   ├── StreamPassed      66   a part is needed that the stream is past
     │   └── CommandFailed     66   the COMMAND behind `--` failed
     ├── JournalWriteError     74   the journal can't be written
     ├── JournalDamaged         1   the journal can't be trusted
@@ -55,6 +56,7 @@ __all__ = [
     "SourceError",
     "Stopped",
     "StreamDiffers",
+    "StreamPassed",
     "UFileError",
     "UsageError",
     "VerifyFailed",
@@ -144,6 +146,10 @@ class StreamDiffers(SourceError):
     ) -> None:
         super().__init__(message, part=part, hint=hint)
         self.offset = offset
+
+
+class StreamPassed(SourceError):
+    """A part of the stream is needed that has passed already; it has to be piped again."""
 
 
 class CommandFailed(SourceError):

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ufile_cli.errors import SourceError, StreamDiffers
+from ufile_cli.errors import SourceError, StreamDiffers, StreamPassed
 from ufile_cli.etag import BLOCK, matches_part, object_etag
 from ufile_cli.multipart.body import BufferBody
 from ufile_cli.multipart.calls import Completed
@@ -56,12 +56,8 @@ class StreamWishes:
     from_pause: bool = False
 
 
-class _Passed(SourceError):
-    """A part of the stream is needed that has passed already."""
-
-
-def _passed(number: int, journal: str | None) -> _Passed:
-    return _Passed(
+def _passed(number: int, journal: str | None) -> StreamPassed:
+    return StreamPassed(
         f"part {number} is not up, and the stream is past it: it is needed from its beginning",
         part=number,
         hint=f"the whole stream | ufile resume {journal}" if journal else None,
@@ -109,7 +105,7 @@ class StreamUpload(Upload):
             try:
                 self._pass()
                 break
-            except _Passed as passed:
+            except StreamPassed as passed:
                 try:
                     self.prepare_again()
                 except SourceError:
