@@ -31,7 +31,7 @@ __all__ = [
 DEFAULT_PROFILE = "default"
 
 _KEYS_HINT = (
-    "set UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY, or write a profile into the configuration file; "
+    "ufile configure stores them, or set UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY; "
     "to try things out without an account: --endpoint local"
 )
 
@@ -195,8 +195,8 @@ class Settings:
         else:
             raise NotConfigured(
                 "no endpoint is configured",
-                hint="say --endpoint REGION (such as cn-bj), set UFILE_ENDPOINT, or write a "
-                "profile; to try things out without an account: --endpoint local",
+                hint="say --endpoint REGION (such as cn-bj), set UFILE_ENDPOINT, or run ufile "
+                "configure; to try things out without an account: --endpoint local",
             )
         explicit = asked is not None and chosen.public_key is not None
         from_profile = explicit or not (
