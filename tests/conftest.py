@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from testbed import PUBLIC, SECRET, Ufile
+from testbed import MIB, PUBLIC, SECRET, Ufile
 
+from ufile_cli import MultipartUploadUFile
 from ufile_cli.emulator.server import Emulator
 
 
 @pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[Emulator]:
+def block_size() -> int:
+    """The server's block size, for test modules to say otherwise."""
+    return 4 * MIB
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, block_size: int) -> Iterator[Emulator]:
     """A server that checks signatures; its own errors fail the test."""
-    with Emulator(tmp_path / "server", keys=(PUBLIC, SECRET)) as server:
+    with Emulator(tmp_path / "server", keys=(PUBLIC, SECRET), block_size=block_size) as server:
         yield server
     assert server.errors == []
+
+
+@pytest.fixture
+def make(emulator: Emulator) -> Callable[..., MultipartUploadUFile]:
+    """Makes a handler of the Python API; with other keys or keyword arguments where given."""
+
+    def maker(public: str = PUBLIC, private: str = SECRET, **more: Any) -> MultipartUploadUFile:
+        return MultipartUploadUFile(public, private, more.pop("url", emulator.url), **more)
+
+    return maker
 
 
 @pytest.fixture

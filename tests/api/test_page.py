@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from testbed import PUBLIC, SECRET, make_file, read_object
+from testbed import MIB, PUBLIC, SECRET, make_file, read_object
 
 import ufile_cli
 from ufile_cli import MultipartUploadUFile, multipartuploadufile
@@ -22,6 +22,12 @@ from ufile_cli.multipart.retry import RetryPolicy
 VECTORS = Path(__file__).parents[1] / "vectors"
 SIGNATURES = (VECTORS / "sdk-signatures.txt").read_text().splitlines()
 SAMPLE = (VECTORS / "sdk-sample.txt").read_text()
+
+
+@pytest.fixture
+def block_size() -> int:
+    """A few MiB are several parts."""
+    return MIB
 
 
 def parsed(line: str) -> list[tuple[str, object]]:

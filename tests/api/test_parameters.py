@@ -22,6 +22,12 @@ AT_ONCE: dict[str, Any] = {"retrycount": 1, "retryinterval": 0}
 
 
 @pytest.fixture
+def block_size() -> int:
+    """A few MiB are several parts."""
+    return MIB
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     return make_file(tmp_path / "film", SIZE)
 
@@ -31,10 +37,7 @@ def begun(emulator: Emulator, make: Maker, source: Path) -> MultipartUploadUFile
     """An upload of which parts 2 and 5 are not up; its handler is only looked at."""
     emulator.faults.add(call="part", part=[2, 5], first=9, status=500)
     handler = make()
-    _, resp = handler.uploadfile("demo", "big", source, 7, 1, 0)
-    while len([etag for etag in handler.etaglist if etag]) < PARTS - 2:
-        _, resp = handler.resumeuploadfile(1, 0)
-    assert not resp.ok()
+    assert not handler.uploadfile("demo", "big", source, 7, 1, 0)[1].ok()
     emulator.faults.clear()
     assert [number for number, etag in enumerate(handler.etaglist) if not etag] == [2, 5]
     assert handler.pausepartnumber == 2
@@ -56,7 +59,7 @@ def nones(etags: Sequence[str]) -> list[str | None]:
 
 
 @pytest.mark.parametrize("form", [list, quoted, cut, nones, None])
-@pytest.mark.parametrize("block_size", [True, False])
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("pause", [True, False])
 def test_a_file(
     emulator: Emulator,
@@ -64,7 +67,7 @@ def test_a_file(
     source: Path,
     begun: MultipartUploadUFile,
     form: Any,
-    block_size: bool,
+    told: bool,
     pause: bool,
 ) -> None:
     handler = make()
@@ -73,7 +76,7 @@ def test_a_file(
         bucket="demo",
         key="big",
         uploadid=begun.uploadid,
-        blocksize=MIB if block_size else None,
+        blocksize=MIB if told else None,
         etaglist=form(begun.etaglist) if form else None,
         localfile=source,
         pausepartnumber=2 if pause else None,
@@ -85,7 +88,7 @@ def test_a_file(
 
 
 @pytest.mark.parametrize("form", [list, quoted, cut, None])
-@pytest.mark.parametrize("block_size", [True, False])
+@pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("pause", [True, False])
 def test_a_stream(
     emulator: Emulator,
@@ -93,7 +96,7 @@ def test_a_stream(
     source: Path,
     begun: MultipartUploadUFile,
     form: Any,
-    block_size: bool,
+    told: bool,
     pause: bool,
 ) -> None:
     handler = make()
@@ -104,14 +107,16 @@ def test_a_stream(
         bucket="demo",
         key="big",
         uploadid=begun.uploadid,
-        blocksize=MIB if block_size else None,
+        blocksize=MIB if told else None,
         etaglist=form(begun.etaglist) if form else None,
         stream=stream,
         pausepartnumber=2 if pause else None,
     )
     assert resp.status_code == 500
-    while not resp.ok():
-        _, resp = handler.resumeuploadstream(**AT_ONCE)
+    for _ in range(2):
+        if not resp.ok():
+            _, resp = handler.resumeuploadstream(**AT_ONCE)
+    assert resp.ok()
     assert_same(emulator, source)
     assert stored_parts(emulator.requests) == dict.fromkeys(range(PARTS), 1)
 

@@ -22,6 +22,12 @@ PARTS = 7
 CONTENT = random.Random(7).randbytes(6 * MIB + 4321)
 
 
+@pytest.fixture
+def block_size() -> int:
+    """A few MiB are several parts."""
+    return MIB
+
+
 class Pipe:
     """What a socket or a pipe is like: no seek, no tell, no length, and short reads."""
 
