@@ -106,7 +106,6 @@ class Connector:
             # Random keys: other users of this host can reach the port, but not use it.
             self._pair = Credentials(secrets.token_hex(16), secrets.token_hex(32))
             directory = local_directory(self._environ)
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             log = self._environ.get("UFILE_LOCAL_REQUEST_LOG")
             self._server = Emulator(
                 directory,

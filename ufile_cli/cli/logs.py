@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from ufile_cli.cli.options import Verbosity
 from ufile_cli.errors import UsageError
+from ufile_cli.progress.text import printable
 
 if TYPE_CHECKING:
     from ufile_cli.us3.client import RequestRecord
 
-__all__ = ["Log", "redact"]
+__all__ = ["Log", "fit_to_show", "redact"]
 
 _SHORTEST_SECRET = 8
 _SECRETS: set[str] = set()
@@ -40,11 +41,16 @@ def keep_secret(text: str) -> None:
 
 def redact(text: str) -> str:
     """The text without private keys and signatures."""
-    for secret in _SECRETS:
+    for secret in sorted(_SECRETS, key=len, reverse=True):  # one may begin with another
         text = text.replace(secret, "[redacted]")
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def fit_to_show(text: str) -> str:
+    """Several lines, a traceback for instance, without secrets and without control characters."""
+    return "\n".join(printable(line) for line in redact(text).rstrip("\n").split("\n"))
 
 
 class Log:
@@ -64,9 +70,7 @@ class Log:
         self._file: TextIO | None = None
         if verbosity.log_file is not None:
             try:
-                fd = os.open(
-                    verbosity.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-                )
+                fd = _open(verbosity.log_file)
                 self._file = os.fdopen(fd, "a", encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise UsageError(
@@ -75,7 +79,7 @@ class Log:
 
     def write(self, line: str, *, level: int = 1) -> None:
         """Log one line; shown where -v was given at least `level` times."""
-        line = redact(line)
+        line = printable(redact(line))
         if self._file is not None:
             moment = datetime.now().astimezone().isoformat(timespec="milliseconds")
             try:
@@ -100,9 +104,21 @@ class Log:
         )
 
 
+def _open(path: str) -> int:
+    """The log file, to append to. A new one is its owner's alone, whatever the umask."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+    try:
+        fd = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags, 0o600)
+    if hasattr(os, "fchmod"):
+        os.fchmod(fd, 0o600)
+    return fd
+
+
 def _to_stderr(line: str) -> None:
     try:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(fit_to_show(line) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass  # a terminal that has gone away ends no upload

@@ -146,8 +146,12 @@ def _run(arguments: list[str]) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         return 0
     except Exception as error:
+        from ufile_cli.cli.logs import redact
+        from ufile_cli.progress.text import printable
+
+        what = redact(f"{type(error).__name__}: {error}")
         _say(
-            f"ufile: this is a bug of ufile itself: {type(error).__name__}: {error}\n"
+            f"ufile: this is a bug of ufile itself: {printable(what)}\n"
             "  please report it with the output of the same command under -v -v"
         )
         _traceback_if_asked()
@@ -155,8 +159,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _usage(error: click.ClickException) -> None:
+    from ufile_cli.progress.text import printable
+
     context = error.ctx if isinstance(error, click.UsageError) else None
-    _say(f"ufile: {error.format_message()}")
+    # click repeats what was typed as it was typed; a script may have put anything there.
+    _say("ufile: " + "\n".join(map(printable, error.format_message().split("\n"))))
     if context is not None:
         _say(f"  see: {context.command_path} --help")
 
@@ -165,9 +172,9 @@ def _traceback_if_asked() -> None:
     if SIGNALS.verbose >= 2:
         import traceback
 
-        from ufile_cli.cli.logs import redact
+        from ufile_cli.cli.logs import fit_to_show
 
-        _say(redact(traceback.format_exc()))
+        _say(fit_to_show(traceback.format_exc()))
 
 
 def _say(text: str) -> None:

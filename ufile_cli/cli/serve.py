@@ -86,7 +86,6 @@ def command(
         raise UsageError(f"the fault script {faults}: {error}") from error
     where = directory if directory is not None else local_directory(os.environ)
     try:
-        where.mkdir(parents=True, exist_ok=True, mode=0o700)
         emulator = Emulator(
             where,
             host=host,
@@ -96,6 +95,7 @@ def command(
             keys=keys,
             faults=script,
             request_log=request_log,
+            remember=0,  # nobody asks for them here, and they may be large
         ).start()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

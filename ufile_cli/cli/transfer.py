@@ -10,17 +10,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ufile_cli.cli.logs import Log, keep_secret
-from ufile_cli.cli.options import Sending, Server
+from ufile_cli.cli.options import AUTO, Sending, Server
 from ufile_cli.cli.report import explain, failure_json, print_json, success_json, summary
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.connect import Connection, Connector
+from ufile_cli.credentials import Credentials
 from ufile_cli.errors import JournalBusy, Stopped, UFileError, UsageError
 from ufile_cli.exitcodes import ExitCode
 from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.store import utc_now
+from ufile_cli.multipart.concurrency import MOST
 from ufile_cli.multipart.request import Context, Options, Progress, Result
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.progress.choose import open_renderer
@@ -73,14 +76,18 @@ def connector_for(
         journal_profile=document.profile if document else None,
         warn=lambda text: log.shown(f"ufile: warning: {text}"),
     )
-    connector = Connector(settings)
+    connector = Connector(replace(settings, keys=lambda: _kept_secret(settings.keys())))
     connector.check()
-    pair = None if connector.endpoint.is_local else settings.keys()
-    if pair is not None:
-        keep_secret(pair.private_key)
     if connector.endpoint.is_public_plain_http and not log.verbosity.quiet:
         log.shown(f"ufile: warning: {settings.endpoint} is plain HTTP: what is sent can be read")
     return connector
+
+
+def _kept_secret(pair: Credentials | None) -> Credentials | None:
+    """Whatever key pair comes, later ones too, its private key is shown nowhere."""
+    if pair is not None:
+        keep_secret(pair.private_key)
+    return pair
 
 
 def merged(sending: Sending, journalled: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +104,10 @@ def merged(sending: Sending, journalled: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(kept, bool) or not isinstance(kept, int | float | None):
             kept = default
         chosen[name] = kept if given is None else given
+    given = sending.threads
+    chosen["auto"] = journalled.get("auto") is True if given is None else given == AUTO
+    if chosen["auto"]:
+        chosen["threads"] = MOST
     return chosen
 
 
@@ -105,6 +116,8 @@ def as_journalled(chosen: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(chosen)
     if kept["patience"] == float("inf"):
         kept["patience"] = None
+    if not kept["auto"]:
+        del kept["auto"]
     return kept
 
 
@@ -120,6 +133,7 @@ def as_options(chosen: Mapping[str, Any], *, resend_changed: bool = False) -> Op
         ),
         limit_rate=chosen["limit_rate"],
         resend_changed=resend_changed,
+        auto=bool(chosen["auto"]),
     )
 
 
@@ -311,9 +325,9 @@ class Undertaking:
         if SIGNALS.verbose >= 2:
             import traceback
 
-            from ufile_cli.cli.logs import redact
+            from ufile_cli.cli.logs import fit_to_show
 
-            self.log.shown(redact("".join(traceback.format_exception(error))))
+            self.log.shown(fit_to_show("".join(traceback.format_exception(error))))
         explain(error, ways_on=self._ways_on(error))
         if self.sending.as_json:
             self.tell(

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ufile_cli.emulator.private import open_private
 from ufile_cli.emulator.protocol import ETAG_BLOCK, ContentHash, Refusal
 
 _FIXED = struct.Struct("<BBB5xQQd40s")
@@ -255,7 +256,8 @@ def reread_etag(directory: Path, size: int) -> str:
 
 
 def open_data(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """A file of bytes, made where it is not there."""
+    return open_private(path)
 
 
 def _touch(path: Path) -> None:

@@ -43,6 +43,7 @@ from ufile_cli.emulator.content import (
     open_data,
     reread_etag,
 )
+from ufile_cli.emulator.private import make_directory, make_new_directory, write_text
 from ufile_cli.emulator.protocol import (
     ETAG_BLOCK,
     PUT_LIMIT,
@@ -144,7 +145,7 @@ class IncomingObject:
 
     def __init__(self, staging: Path) -> None:
         self.directory = staging
-        staging.mkdir(parents=True)
+        make_new_directory(staging)
         self._region = Region(open_data(staging / "data"), 0, in_slot=True, room=PUT_LIMIT)
         self._open = True
 
@@ -168,7 +169,7 @@ class Scratch:
     """A file without a name, for a body that is too large to hold and is not stored."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         self._fd = open_data(path)
         path.unlink()
 
@@ -196,7 +197,7 @@ class ObjectStore:
         """`discard`: forget the bytes of parts and keep all else, for benchmarks."""
         self.discard = discard
         self._root = directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         for bucket in directory.iterdir():
             if bucket.is_dir():
                 _sweep(bucket / "staging")
@@ -213,7 +214,7 @@ class ObjectStore:
         """Make a whole object visible, in the place of the one that had its key."""
         incoming.close()
         target = self._content(bucket, incoming.directory.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(target.parent)
         incoming.directory.rename(target)
         return self._point(bucket, _with(stored, size=size, etag=etag, content=target.name))
 
@@ -266,11 +267,11 @@ class ObjectStore:
         upload_id = "-".join((token[:8], token[8:12], token[12:16], token[16:20], token[20:]))
         begun = Upload(**{**asdict(upload), "upload_id": upload_id})
         staging = self._staging(bucket)
-        staging.mkdir(parents=True)
-        (staging / "upload.json").write_text(json.dumps(asdict(begun)), "utf-8")
-        (staging / "parts").touch()
+        make_new_directory(staging)
+        write_text(staging / "upload.json", json.dumps(asdict(begun)))
+        os.close(open_data(staging / "parts"))
         uploads = self._root / bucket / "uploads"
-        uploads.mkdir(parents=True, exist_ok=True)
+        make_directory(uploads)
         staging.rename(uploads / upload_id)
         return begun
 
@@ -334,7 +335,7 @@ class ObjectStore:
     def abort(self, bucket: str, upload_id: str) -> None:
         """End an upload without an object; its parts are gone. Raises NoSuchUpload."""
         graveyard = self._staging(bucket)
-        graveyard.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(graveyard.parent)
         with self.locked(bucket, upload_id) as (directory, _):
             directory.rename(graveyard)
         _remove(graveyard)
@@ -359,10 +360,10 @@ class ObjectStore:
             done = _with(stored, size=layout.size, etag=etag, content=content)
             # The pointer's rename is what counts. Killed right after it, the upload is mended by
             # whoever locks it next; killed before it, nothing has happened.
-            (directory / "finished").write_text(done.key, "utf-8")
+            write_text(directory / "finished", done.key)
             self._point(bucket, done)
             target = self._content(bucket, content)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(target.parent)
             directory.rename(target)
         return done
 
@@ -394,7 +395,7 @@ class ObjectStore:
         found = _read_object(self._pointer(bucket, mark.read_text("utf-8")))
         if found is not None and found.content == directory.name:
             target = self._content(bucket, directory.name)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(target.parent)
             directory.rename(target)
             raise NoSuchUpload(directory.name)
         mark.unlink()
@@ -422,7 +423,7 @@ class ObjectStore:
 
     def _point(self, bucket: str, stored: StoredObject) -> StoredObject:
         pointer = self._pointer(bucket, stored.key)
-        pointer.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(pointer.parent)
         with _lock_file(pointer.parent / "lock"):
             before = _read_object(pointer)
             _write_beside(pointer, json.dumps(asdict(stored)))
@@ -452,13 +453,13 @@ def _read_object(pointer: Path) -> StoredObject | None:
 
 def _write_beside(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
-    beside.write_text(text, "utf-8")
+    write_text(beside, text)
     beside.rename(path)
 
 
 @contextlib.contextmanager
 def _lock_file(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     fd = open_data(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

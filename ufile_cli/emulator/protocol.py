@@ -414,8 +414,8 @@ class ContentHash:
         self.size = 0
         self._digests = bytearray()
         self._block: _Hash | None = None
-        self._md5 = hashlib.md5() if md5 else None
-        self._whole = hashlib.sha1() if whole else None
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self._whole = hashlib.sha1(usedforsecurity=False) if whole else None
 
     def update(self, data: memoryview) -> None:
         """Take the next bytes of the body."""
@@ -425,7 +425,7 @@ class ContentHash:
             self._whole.update(data)
         while data:
             if self._block is None:
-                self._block = hashlib.sha1()
+                self._block = hashlib.sha1(usedforsecurity=False)
             room = ETAG_BLOCK - self.size % ETAG_BLOCK
             piece = data[:room]
             self._block.update(piece)
@@ -442,7 +442,7 @@ class ContentHash:
     def digests(self) -> bytes:
         """The blocks' SHA-1 digests, one behind the other; that of nothing for an empty body."""
         self._close_block()
-        return bytes(self._digests) or hashlib.sha1().digest()
+        return bytes(self._digests) or hashlib.sha1(usedforsecurity=False).digest()
 
     def md5(self) -> str:
         """Lower-case hex MD5, or nothing where it was not asked for."""
@@ -463,11 +463,11 @@ class ContentHash:
         if form == "object" or (form == "" and self.size > ETAG_BLOCK):
             return self.object_etag()
         if form == "hex":
-            return hashlib.md5(digests).hexdigest()
+            return hashlib.md5(digests, usedforsecurity=False).hexdigest()
         if form == "opaque":
             return "v1-" + hashlib.sha256(digests).hexdigest()[:24]
         if form == "blocks":
-            return _base64(hashlib.sha1(digests).digest())
+            return _base64(hashlib.sha1(digests, usedforsecurity=False).digest())
         if form == "content" and self._whole is not None:
             return _base64(self._whole.digest())
         return _base64(digests[:20])
@@ -483,7 +483,7 @@ def object_etag(size: int, digests: Iterable[bytes]) -> str:
     if count <= 1:
         digest = b"".join(digests)[:20]
     else:
-        whole = hashlib.sha1()
+        whole = hashlib.sha1(usedforsecurity=False)
         for chunk in digests:
             whole.update(chunk)
         digest = whole.digest()

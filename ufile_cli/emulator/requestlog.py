@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ufile_cli.emulator.private import open_private
+
 LOGGED_HEADERS = (
     "host", "content-length", "content-md5", "transfer-encoding", "expect", "range", "date",
     "user-agent", "x-ufile-storage-class", "x-ufile-metadata-directive", "connection",
@@ -59,8 +61,8 @@ class RequestLog:
         self._records: deque[RequestRecord] = deque(maxlen=remember)
         self._changed = threading.Condition()
         self._counts: Counter[tuple[str, str]] = Counter()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._fd = None if path is None else os.open(path, flags, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND
+        self._fd = None if path is None else open_private(path, flags)
         self.connections = 0
         self.parts_in_flight = 0
         self.parts_in_flight_max = 0

@@ -41,6 +41,7 @@ from ufile_cli.emulator.requestlog import LOGGED_HEADERS, RequestLog, RequestRec
 _MIB = 1024 * 1024
 _SMALL_REST = 64 * 1024
 _BLOCK_SIZE_MAX = 512 * _MIB
+_ERRORS_MAX = 100
 
 
 class Emulator:
@@ -245,6 +246,10 @@ class Emulator:
                 sock.close()
                 self._forget(number)
 
+    def _note_error(self) -> None:
+        if len(self.errors) < _ERRORS_MAX:  # a server that runs for months keeps the first ones
+            self.errors.append(traceback.format_exc())
+
     def _forget(self, number: int) -> None:
         with self._lock:
             self._open.pop(number, None)
@@ -257,7 +262,7 @@ class Emulator:
         except Disconnected:
             pass
         except Exception:
-            self.errors.append(traceback.format_exc())
+            self._note_error()
         finally:
             connection.close()
             self._forget(connection.number)
@@ -421,7 +426,7 @@ class _Exchange:
         except Disconnected:
             raise
         except Exception:
-            self.emulator.errors.append(traceback.format_exc())
+            self.emulator._note_error()
             answer = error(Refusal(500, -30500, "an error inside the emulator"))
         return self._altered(answer)
 

@@ -476,6 +476,9 @@ def _read_file(path: Path | str) -> bytes:
             raise OSError(0, "it is no regular file")
         if status.st_uid not in (os.geteuid(), 0):
             raise OSError(0, "it belongs to another user")
+        if status.st_mode & stat.S_IWOTH and _lets_others_in(path):
+            # It says which file goes where: whoever writes it could have any file sent anywhere.
+            raise OSError(0, "every user of this host can write to it; chmod 600 it if it is yours")
         if status.st_size > MAX_DOCUMENT:
             raise OSError(0, "it is too large for a journal")
         with os.fdopen(fd, "rb", closefd=False) as file:
@@ -483,6 +486,11 @@ def _read_file(path: Path | str) -> bytes:
             return file.read(min(MAX_DOCUMENT, status.st_size + 65536))
     finally:
         os.close(fd)
+
+
+def _lets_others_in(path: Path | str) -> bool:
+    """Whether others can reach a file by way of its directory; ours have mode 0700."""
+    return bool(Path(path).parent.stat().st_mode & stat.S_IXOTH)
 
 
 def _damaged(path: Path, what: str) -> JournalDamaged:

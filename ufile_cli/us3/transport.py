@@ -58,6 +58,9 @@ times the CPU."""
 _TLS_SLICE = 64 * 1024
 _NOTSENT_LOWAT = 128 * 1024
 _TICK = 1.0
+_INTERIM_LIMIT = 16
+_TRAILER_LIMIT = 100
+_LINE_LIMIT = 65536
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _TCP_NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}.get(sys.platform)
 # struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 behind 120 bytes. Stable ABI.
@@ -306,12 +309,38 @@ def _tune(sock: Any) -> None:
             sock.setsockopt(*option)
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer whose head and trailers come to an end, whatever the server sends.
+
+    http.client bounds the headers of an answer, but neither how many `100 Continue` may come before
+    it nor the trailers behind it: a server that goes on with them would hold a call for ever.
+    """
+
+    _interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self._interim += 1
+        if self._interim > _INTERIM_LIMIT:
+            raise http.client.HTTPException("too many interim answers")
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        return found
+
+    def _read_and_discard_trailer(self) -> None:
+        for _ in range(_TRAILER_LIMIT):
+            line = self.fp.readline(_LINE_LIMIT)
+            if len(line) >= _LINE_LIMIT:
+                break
+            if line in (b"\r\n", b"\n", b""):
+                return
+        raise http.client.HTTPException("too many trailers")
+
+
 class _PlainConnection(_Patient, HTTPConnection):
-    pass
+    response_class = _Answer
 
 
 class _TLSConnection(_Patient, HTTPSConnection):
-    pass
+    response_class = _Answer
 
 
 def _pool_classes(stall_limit: float) -> dict[str, type[HTTPConnectionPool]]:
