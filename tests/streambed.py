@@ -186,7 +186,7 @@ def cut(
         ufile, *STREAM, "--progress", "json", "-j", threads, *options, content=content, end=False
     )
     acknowledged(running, up)
-    emulator.wait_for("part", len(holes) + len(stored), stage="hanging")
+    emulator.wait_for("part", len(holes) + len(stored), stage="hanging", timeout=30)
     assert running.kill().code == -9
     producer.close()
     emulator.faults.clear()

@@ -208,6 +208,17 @@ def test_a_longer_one_is_refused_where_the_end_was_seen(seen: bool, more: bytes)
         assert server.stored == CONTENT + more
 
 
+def test_a_shorter_one_is_refused_where_the_end_was_seen() -> None:
+    """Also where what it lacks was not up."""
+    server = Server()
+    record = record_with(server, 0, 1)
+    record.document.end_seen, record.document.stream_size = True, len(CONTENT)
+    with pytest.raises(StreamDiffers, match="ended early"):
+        upload_of(server, record, Pieces(CONTENT[:3000])).run()
+    upload_of(server, record, Pieces(CONTENT)).run()
+    assert server.stored == CONTENT
+
+
 def test_an_end_that_comes_with_the_signal_is_none() -> None:
     """Ctrl-C ends the producer as well, and that is not the end of the stream."""
     server = Server()
