@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGE",
+    "AUTO",
     "DURATION",
     "HEADER",
     "META",
@@ -190,12 +191,18 @@ class _Meta(click.ParamType):
         return name.lower(), content.strip()
 
 
-class _Threads(click.ParamType):
-    """How many parts are in flight at once."""
+AUTO = 0
+"""The number of threads that means: find it."""
 
-    name = "n"
+
+class _Threads(click.ParamType):
+    """How many parts are in flight at once: a number, or `auto`."""
+
+    name = "n|auto"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if str(value).strip().lower() == "auto":
+            return AUTO
         try:
             threads = int(value)
         except ValueError:
@@ -343,7 +350,10 @@ def sending_options(function: F) -> F:
     return _apply(
         [
             click.option(
-                "-j", "--threads", type=THREADS, help="Parts in flight at once.  [default: 4]"
+                "-j",
+                "--threads",
+                type=THREADS,
+                help="Parts in flight at once; auto finds the number.  [default: 4]",
             ),
             click.option(
                 "--retries",

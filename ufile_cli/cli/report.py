@@ -62,6 +62,8 @@ def summary(result: Result, *, source: str) -> None:
     if result.journal_id is not None:
         what.append(_parts(result.parts))
     what.append("verified by its ETag" if result.verified == "etag" else "every part verified")
+    if result.auto:
+        what.append(f"{text.count(result.threads)} threads")
     where = f"{result.bucket}/{result.key}"
     lines = [
         f"uploaded {'standard input' if source == '-' else source} to {where}",
@@ -112,6 +114,7 @@ def failure_json(
         "parts_changed": progress.parts_changed,
         "bytes_sent": progress.bytes_sent,
         "seconds": round(seconds, 3),
+        "threads": progress.threads,
         "exit_code": error.code,
         "error": error.as_json(),
     }

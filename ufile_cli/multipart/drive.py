@@ -25,6 +25,7 @@ from ufile_cli.errors import (
     Stopped,
     UFileError,
 )
+from ufile_cli.multipart.concurrency import Concurrency
 from ufile_cli.multipart.retry import Outage, RetryPolicy, Trial, decide
 from ufile_cli.multipart.workers import Crew, Inbox, Outcome, Stop, StopAsked
 from ufile_cli.progress.events import (
@@ -55,6 +56,7 @@ class Task:
         number: the part number, None where it is none.
         begun: told the attempt's number, in the coordinator, before the job is handed out.
         remote: whether the server had to answer for the job to succeed.
+        size: bytes that it sends; tells `-j auto` how much gets through, 0 where it says nothing.
     """
 
     job: Callable[[], object]
@@ -63,6 +65,7 @@ class Task:
     number: int | None = None
     begun: Callable[[int], None] | None = None
     remote: bool = True
+    size: int = 0
     trial: Trial = field(default_factory=Trial)
 
 
@@ -101,6 +104,7 @@ class Drive:
 
     Args:
         threads: tasks in flight at most.
+        auto: find a number up to that.
         rotated: reads the credentials anew; True where they are others than those refused, which
             it gets the tag of.
         tick: called about once a second; flushes the journal.
@@ -112,6 +116,7 @@ class Drive:
         self,
         *,
         threads: int,
+        auto: bool = False,
         policy: RetryPolicy,
         stop: Stop,
         emit: Sink,
@@ -123,7 +128,8 @@ class Drive:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.inbox: Inbox = Inbox()
-        self.threads = threads
+        self.concurrency = Concurrency(threads, now=clock()) if auto else None
+        self._fixed = threads
         self._crew = Crew(self.inbox)
         self._policy = policy
         self._patient = policy
@@ -143,6 +149,16 @@ class Drive:
         self._tick_at = clock() + _TICK
         self._flying: set[Task] = set()
         stop.watch(self.inbox)
+
+    @property
+    def threads(self) -> int:
+        """Tasks in flight at most, as of now."""
+        return self._fixed if self.concurrency is None else self.concurrency.threads
+
+    @property
+    def settled(self) -> int:
+        """The number of threads that it came to."""
+        return self._fixed if self.concurrency is None else self.concurrency.settled
 
     def close(self) -> None:
         """No more tasks; the threads end."""
@@ -251,9 +267,11 @@ class Drive:
             raise message.error
 
     def _succeeded(self, task: Task) -> None:
+        now = self._clock()
+        if self.concurrency is not None and task.size:
+            self.concurrency.sent(task.size, now)
         if not task.remote:
             return
-        now = self._clock()
         seconds = self._outage.succeeded(now)
         if seconds is None:
             return
@@ -266,7 +284,7 @@ class Drive:
     def _failed(self, task: Task, error: UFileError) -> None:
         trial = task.trial
         now = self._clock()
-        if isinstance(error, NetworkError) and error.stale and trial.stale <= self.threads:
+        if isinstance(error, NetworkError) and error.stale and trial.stale <= self._fixed:
             # A kept-alive connection that had died unnoticed: this was no attempt.
             trial.stale += 1
             trial.attempt -= 1
@@ -281,6 +299,8 @@ class Drive:
         if trial.failed_first is None:
             trial.failed_first = now
         if error.transient:
+            if self.concurrency is not None:
+                self.concurrency.trouble(now)
             self._outage.failed(now)
             if self._outage.active and task is self._probing:
                 self._outage.probes += 1  # what was in flight when it began was none

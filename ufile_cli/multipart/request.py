@@ -20,6 +20,7 @@ class Options:
 
     Attributes:
         threads: parts in flight at once.
+        auto: find the number, up to `threads`.
         policy: attempts, waits and patience.
         limit_rate: bytes a second over all threads, None for no limit.
         resend_changed: send parts again whose content has changed, instead of refusing.
@@ -29,6 +30,7 @@ class Options:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     limit_rate: float | None = None
     resend_changed: bool = False
+    auto: bool = False
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Progress:
         parts_reused: parts that were up before, or were found to be.
         parts_changed: of those sent, how many replaced a part whose content had changed.
         bytes_sent: bytes of the parts sent.
+        threads: parts in flight at once; with `-j auto` what it came to. 0 before that is known.
     """
 
     parts: int = 0
@@ -48,6 +51,7 @@ class Progress:
     parts_reused: int = 0
     parts_changed: int = 0
     bytes_sent: int = 0
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Result:
         verified: `etag` (the object's ETag is that of our bytes) or `parts` (size and every
             part's ETag are; the object's ETag is of an undocumented form or could not be computed).
         seconds: wall time of this run.
+        threads: parts in flight at once; with `-j auto` what it came to.
+        auto: whether that number was found.
     """
 
     journal_id: str | None
@@ -94,6 +100,8 @@ class Result:
     parts_changed: int
     bytes_sent: int
     seconds: float
+    threads: int = 1
+    auto: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """JSON types, every field."""
@@ -111,4 +119,5 @@ class Result:
             "parts_changed": self.parts_changed,
             "bytes_sent": self.bytes_sent,
             "seconds": round(self.seconds, 3),
+            "threads": self.threads,
         }

@@ -15,6 +15,7 @@ from ufile_cli.errors import SourceError, StreamDiffers, StreamPassed
 from ufile_cli.etag import BLOCK, matches_part, object_etag
 from ufile_cli.multipart.body import BufferBody
 from ufile_cli.multipart.calls import Completed
+from ufile_cli.multipart.concurrency import FEWEST
 from ufile_cli.multipart.drive import Task
 from ufile_cli.multipart.plan import MAX_OBJECT_SIZE
 from ufile_cli.multipart.reconcile import Listing, Verdict, judge
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from ufile_cli.us3.client import Client
 
 __all__ = ["StreamUpload", "StreamWishes", "check_exact", "first_block"]
+
+_AUTO_MEMORY = 64 * 1024 * 1024
+"""Bytes of parts that `-j auto` keeps in memory, where four of them are not more."""
 
 _COMPARING = "comparing the stream with what is up"
 
@@ -122,9 +126,12 @@ class StreamUpload(Upload):
             first = parts.pause if self.wishes.from_pause else 0
             if self.wishes.from_pause and not first and self.record.document.options.get(_ANEW):
                 raise _passed(0, self.record.journal_id)
-            self.reader = StreamReader(
-                self._source, self._block_size(), self.options.threads + 1, first=first
-            )
+            threads = self.options.threads
+            if self.drive.concurrency is not None:
+                # Each part in flight is a part in memory.
+                threads = min(threads, max(FEWEST, _AUTO_MEMORY // self._block_size()))
+                self.drive.concurrency.limit(threads)
+            self.reader = StreamReader(self._source, self._block_size(), threads + 1, first=first)
         reader = self.reader
         # A replay that was given up half-way goes on as one.
         replay = self.resumed and (not self._continued or self.record.held_back)

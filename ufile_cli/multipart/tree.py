@@ -37,6 +37,7 @@ from ufile_cli.errors import (
 from ufile_cli.etag import BLOCK, BlockHasher
 from ufile_cli.exitcodes import worst
 from ufile_cli.multipart.body import hash_file_part
+from ufile_cli.multipart.concurrency import FEWEST
 from ufile_cli.multipart.drive import Drive, Task
 from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.request import Context, Options, Progress, Result
@@ -59,6 +60,9 @@ _GRACE_INSIDE = 2.5
 
 _LARGE = 16
 """A file of more than this many blocks per thread gets all threads for itself."""
+
+_REQUEST = 64 * 1024
+"""Bytes that a request is worth to `-j auto`: small files cost more than their bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +267,14 @@ class TreeUpload:
         return self._context.emit
 
     def _is_large(self, entry: Entry) -> bool:
-        return entry.size > _LARGE * self._options.threads * BLOCK
+        threads = FEWEST if self._options.auto else self._options.threads
+        return entry.size > _LARGE * threads * BLOCK
 
     def _many(self) -> None:
         """Files up to a moderate size, `threads` at once, each by one thread."""
         drive = Drive(
             threads=self._options.threads,
+            auto=self._options.auto,
             policy=self._options.policy,
             stop=self._context.stop,
             emit=self._emit,
@@ -383,13 +389,19 @@ class _EntryFeed:
             self._over = True
             return None
         tree = self._tree
-        options = replace(tree._options, threads=1)
+        options = replace(tree._options, threads=1, auto=False)
 
         def done(outcome: object) -> None:
             tree.settle(entry, outcome)  # type: ignore[arg-type]
 
         # The upload inside has its attempts and its patience; out here nothing is tried again.
-        return Task(lambda: _final(tree, entry, options), done, entry.relative, remote=False)
+        return Task(
+            lambda: _final(tree, entry, options),
+            done,
+            entry.relative,
+            remote=False,
+            size=entry.size + _REQUEST,
+        )
 
 
 class _Ended(Exception):

@@ -78,6 +78,7 @@ class Upload(ABC):
         self.limit = context.limit or RateLimit(options.limit_rate)
         self.drive = Drive(
             threads=options.threads,
+            auto=options.auto,
             policy=options.policy,
             stop=context.stop,
             emit=context.emit,
@@ -147,6 +148,7 @@ class Upload(ABC):
             self._leave(error)
             raise
         finally:
+            self.context.progress.threads = self.drive.settled
             self.drive.close()
             self.record.close()
         self.context.emit(
@@ -253,6 +255,8 @@ class Upload(ABC):
             parts_changed=progress.parts_changed,
             bytes_sent=progress.bytes_sent,
             seconds=seconds,
+            threads=self.drive.settled,
+            auto=self.options.auto,
         )
 
     def _leave(self, error: BaseException) -> None:
@@ -326,7 +330,7 @@ class Upload(ABC):
         def begun(attempt: int) -> None:
             self.context.emit(PartStarted(number, length, attempt))
 
-        return Task(job, sent, f"part {number}", number, begun)
+        return Task(job, sent, f"part {number}", number, begun, size=length)
 
     def progress_of(self, number: int, length: int) -> Callable[[int], None]:
         """What a part's body tells of the bytes it handed out."""
