@@ -15,7 +15,7 @@ from soak import soak
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_moments(tmp_path: Path, seed: int) -> None:
-    tally = soak(tmp_path, seconds=8.0, seed=seed)
+    tally = soak(tmp_path, seconds=6.0, seed=seed)
     print(tally)
     assert tally.uploads >= 1 and tally.kills >= 1
     assert tally.sent_though_journalled == 0

@@ -173,6 +173,21 @@ def test_never_by_what_is_not_about_the_request(
     assert stored_parts(emulator.requests) == dict.fromkeys(range(10), 1)
 
 
+@pytest.mark.parametrize("fault", ["a captive portal", "a proxy", "no such method"])
+def test_never_by_a_list_and_a_part_that_somebody_else_refused(
+    engine: Engine, emulator: Emulator, ten: Path, fault: str
+) -> None:
+    """Initiate would go through by now, so a wrong guess would cost the parts."""
+    journal = interrupted(engine, emulator, ten)
+    emulator.faults.add(call=["list_parts", "part"], at="head", **ELSEWHERE[fault])
+    run = engine.resume(journal, attempts=1)
+    assert run.code == 1 and not begun_anew(run)
+    assert emulator.count("initiate") == 1
+    assert engine.up(journal) == set(range(4))
+    emulator.faults.clear()
+    assert engine.resume(journal).done.parts_reused == 4
+
+
 def test_a_wrong_address_costs_nothing(engine: Engine, emulator: Emulator, ten: Path) -> None:
     """A server that knows neither the id nor the bucket: the old parts stay in the journal."""
     journal = interrupted(engine, emulator, ten)

@@ -280,10 +280,15 @@ def test_keys_that_may_not_look(engine: Engine, emulator: Emulator, ten: Path) -
 
 
 @pytest.mark.parametrize(
-    "fault",
-    ["reset before the body", "reset when stored", "502 of a gateway", "200 of a gateway"],
+    ("call", "fault"),
+    [
+        ("initiate", "502 of a gateway"),
+        ("part", "reset when stored"),
+        ("part", "200 of a gateway"),
+        ("finish", "reset when stored"),
+        ("finish", "502 of a gateway"),
+    ],
 )
-@pytest.mark.parametrize("call", ["initiate", "part", "finish"])
 def test_the_command_says_what_happened_and_goes_on(
     ufile: Ufile, emulator: Emulator, large: Path, call: str, fault: str
 ) -> None:
