@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format lint types imports docs bench soak clean
+.PHONY: demo test test-live check format lint types imports docs bench soak clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,6 +16,9 @@ demo: $(VENV)/.ready ## upload, kill -9, status, resume, compare
 
 test: $(VENV)/.ready ## all tests but the long ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not slow'
+
+test-live: $(VENV)/.ready ## the wire suite against the bucket that UFILE_TEST_BUCKET names
+	$(BIN)/python tests/wire/live.py
 
 check: format lint types imports test ## what has to hold before a commit
 

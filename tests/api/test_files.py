@@ -182,7 +182,7 @@ def test_arguments_that_cannot_be(make: Maker, source: Path) -> None:
         ("demo", "key", source, 1, 1, 1, {"a": "b\r\nc: d"}),
     ):
         with pytest.raises(ValueError):
-            handler.uploadfile(*arguments)  # type: ignore[arg-type]
+            handler.uploadfile(*arguments)
     for stream in ("text", None, 5):
         with pytest.raises(ValueError, match="stream is bytes"):
             handler.uploadstream("demo", "key", stream)

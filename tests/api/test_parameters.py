@@ -207,7 +207,8 @@ def test_without_an_upload_id_it_begins_anew(emulator: Emulator, make: Maker, so
 
 
 def test_too_few_parameters(make: Maker, source: Path) -> None:
-    for arguments in ({}, {"bucket": "demo", "key": "a"}, {"bucket": "demo", "uploadid": "x"}):
+    some: list[dict[str, Any]] = [{}, {"bucket": "demo", "key": "a"}]
+    for arguments in (*some, {"bucket": "demo", "uploadid": "x"}):
         with pytest.raises(ValueError, match="are needed"):
             make().resumeuploadfile(**arguments)
         with pytest.raises(ValueError, match="are needed"):

@@ -103,7 +103,7 @@ def test_every_part_fails_twice(emulator: Emulator, make: Maker, threads: int) -
 def test_failures_here_and_there(emulator: Emulator, make: Maker, seed: int) -> None:
     rng = random.Random(seed)
     for call in ("initiate", "part", "part", "finish", "list_parts"):
-        what = rng.choice([{"status": 500}, {"reset": "head"}, {"reset": "body"}])
+        what: dict[str, Any] = rng.choice([{"status": 500}, {"reset": "head"}, {"reset": "body"}])
         emulator.faults.add(call=call, nth=sorted({rng.randint(1, 9) for _ in range(4)}), **what)
     handler, pipe = make(), Pipe(CONTENT, seed)
     _, resp = handler.uploadstream("demo", "key", pipe, rng.choice([1, 3, 5]), 1, 0)
