@@ -43,6 +43,13 @@ WAYS: dict[str, Callable[[str, Path], tuple[str, ...]]] = {
     "again": lambda _, path: ("upload", "demo", "big", str(path)),
 }
 
+# The two ways that people type everywhere, the others in turn.
+PAIRS = [
+    (place, way)
+    for turn, place in enumerate(PLACES)
+    for way in ("id", "again", ("last", "all", "prefix")[turn % 3])
+]
+
 
 @pytest.fixture
 def path(tmp_path: Path, emulator: Emulator) -> Path:
@@ -62,8 +69,7 @@ def killed(ufile: Ufile, emulator: Emulator, path: Path, fault: dict[str, Any]) 
     return ufile.only_journal()
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("place", "way"), PAIRS)
 def test_goes_on(ufile: Ufile, emulator: Emulator, path: Path, place: str, way: str) -> None:
     journal = killed(ufile, emulator, path, PLACES[place])
     [brief] = ufile.status()
@@ -76,7 +82,7 @@ def test_goes_on(ufile: Ufile, emulator: Emulator, path: Path, place: str, way: 
     before = len(emulator.requests)
     outcome = ufile(*WAYS[way](journal, path), "--json")
     assert outcome.code == 0, outcome
-    result = outcome.json
+    result = outcome.json[0] if way == "all" else outcome.json
     assert result["journal_id"] == journal and result["verified"] == "etag"
     assert_same(emulator, path, key="big")
     assert ufile.status(journal)["state"] == "finished"
@@ -91,7 +97,7 @@ def test_goes_on(ufile: Ufile, emulator: Emulator, path: Path, place: str, way: 
     assert len(finished) == 1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_moments(ufile: Ufile, emulator: Emulator, path: Path, seed: int) -> None:
     """Killed again and again, at whatever the server has just seen, until it is through."""
     chance = random.Random(seed)
@@ -116,11 +122,14 @@ def test_random_moments(ufile: Ufile, emulator: Emulator, path: Path, seed: int)
         if code == 0:
             break
         kills += 1
-        [brief] = ufile.status()
+        journals = ufile.status()
+        if not journals:
+            continue  # killed before it had begun
+        [brief] = journals
         if brief["state"] == "finished":
             break
         assert brief["state"] == "interrupted"
-        if kills == 12:
+        if kills >= 12:
             outcome = ufile("resume", "--last")
             assert outcome.code == 0, outcome
             break
