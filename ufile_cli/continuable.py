@@ -100,14 +100,7 @@ class Continuable(ABC):
 
     def _begun(self, store: Store, known: Record) -> JournalRecord:
         """A new journal; of what was done without one, or adopted, nothing is forgotten."""
-        record = store.create(known.document)
-        parts = known.parts
-        if parts is not None and known.document.uploadid and known.document.blocksize:
-            etags = [(number, parts.etag(number), parts.digests(number)) for number in parts]
-            record.begin(known.document.uploadid, known.document.blocksize)
-            for number, etag, digests in etags:
-                record.acknowledge(known.document.uploadid, number, etag or "", digests)
-        return record
+        return store.create(known.document, known)
 
 
 class ContinuableFile(Continuable):

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from ufile_cli.cli.adopting import Named, adopt_file, journal_of
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import (
+    SIZE,
     Sending,
     Server,
     Verbosity,
@@ -56,6 +58,7 @@ Examples:
   ufile resume 7k2m9xqa --file /mnt/new/big.iso
   cat dump | ufile resume 7k2m9xqa      # a stream is piped again
   ufile resume 7k2m9xqa -- pg_dump -Fc shop
+  ufile resume --bucket backups --key big.iso --upload-id 9ab5c3f2-71fa --file ./big.iso
 """,
 )
 @click.argument("journal_id", required=False, shell_complete=complete_journals)
@@ -66,6 +69,16 @@ Examples:
     "--all", "every", is_flag=True, help="Every such upload of a file, one after the other."
 )
 @click.option("--file", "moved", metavar="PATH", help="Where the file is now, if it has moved.")
+@click.option("--bucket", metavar="BUCKET", help="Without a journal: the bucket,")
+@click.option("--key", metavar="KEY", help="the key,")
+@click.option("--upload-id", metavar="ID", help="and the upload id (ufile status --remote).")
+@click.option("--block-size", type=SIZE, help="Part size, where the server's list can't tell it.")
+@click.option(
+    "--pause-part", type=click.IntRange(0), metavar="N", help="The first part that is not up."
+)
+@click.option(
+    "--etags", metavar="E0,,E2,...", help="ETags by part number; blank where a part is not up."
+)
 @click.option(
     "--resend-changed",
     is_flag=True,
@@ -85,6 +98,12 @@ def command(
     moved: str | None,
     resend_changed: bool,
     from_pause: bool,
+    bucket: str | None,
+    key: str | None,
+    upload_id: str | None,
+    block_size: int | None,
+    pause_part: int | None,
+    etags: str | None,
     **values: Any,
 ) -> int:
     """Go on with an upload of a file, or of a stream that is piped again.
@@ -92,9 +111,19 @@ def command(
     Options of the first run (threads, rate, ...) hold unless given again.
     """
     log, server, sending = Log(Verbosity.of(values)), Server.of(values), Sending.of(values)
+    named = Named(bucket, key, upload_id, moved, block_size, pause_part, etags)
+    if named.given():
+        if journal_id is not None or last or every or from_pause or command_of(ctx):
+            raise UsageError(
+                "either a journal is named, or --bucket, --key, --upload-id and --file are"
+            )
+        with json_on_failure(sending, bucket=bucket, key=key):
+            return _resume_named(named, server, sending, log)
     if sum((journal_id is not None, last, every)) != 1:
         raise UsageError(
-            "name one journal id, or --last, or --all", hint="ufile status shows the journals"
+            "name one journal id, or --last, or --all, or an upload by --bucket, --key, "
+            "--upload-id and --file",
+            hint="ufile status shows the journals",
         )
     if every and moved is not None:
         raise UsageError("--file goes with one upload, not with --all")
@@ -110,6 +139,14 @@ def command(
     with json_on_failure(sending, bucket=None, key=None):
         chosen = store.find(journal_id) if journal_id is not None else _last(store)
         return resume_one(store, chosen, server, sending, log, wishes)
+
+
+def _resume_named(named: Named, server: Server, sending: Sending, log: Log) -> int:
+    store = open_store()
+    known = journal_of(store, named.upload_id) if named.upload_id is not None else None
+    if known is None:
+        return adopt_file(named, server, sending, log)
+    return resume_one(store, known, server, sending, log, Wishes(moved=named.file))
 
 
 @dataclass(frozen=True, slots=True)

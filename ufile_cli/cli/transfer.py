@@ -351,6 +351,6 @@ class Undertaking:
             return (f"go on with:    {resume}", f"give up with:  ufile abort {self.journal_id}")
         retryable = (ExitCode.FAILED, ExitCode.TEMPORARY, ExitCode.CREDENTIALS)
         if error.code in retryable or isinstance(error, Stopped):
-            again = self.again or "run the same command again"
-            return (f"to try again: {again} (it is small: no journal is kept of it)",)
+            small = "run the same command again (it is small: no journal is kept of it)"
+            return (f"to try again: {self.again or small}",)
         return ()

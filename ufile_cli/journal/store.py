@@ -31,7 +31,7 @@ from ufile_cli.journal.document import (
 from ufile_cli.journal.durable import FileLayer, Lock, make_directory, remove
 from ufile_cli.journal.partlog import read_log
 from ufile_cli.journal.parts import PartTable
-from ufile_cli.journal.record import JournalRecord
+from ufile_cli.journal.record import JournalRecord, Record
 
 __all__ = ["Listed", "Store", "View", "utc_now"]
 
@@ -150,8 +150,11 @@ class Store:
         finally:
             lock.release()
 
-    def create(self, document: JournalDocument) -> JournalRecord:
+    def create(self, document: JournalDocument, known: Record | None = None) -> JournalRecord:
         """Write a new journal, locked; its id is chosen here.
+
+        Args:
+            known: what is up already by the word of others; written down as well.
 
         Raises:
             JournalWriteError: before anything was sent.
@@ -166,10 +169,26 @@ class Store:
         record = JournalRecord(document, None, self._path(journal_id), lock, self._layer, self._now)
         try:
             record.claim()
+            if known is not None and known.parts is not None:
+                self._take_over(record, known)
         except BaseException:
             record.close()
             raise
         return record
+
+    @staticmethod
+    def _take_over(record: JournalRecord, known: Record) -> None:
+        parts, upload_id, block_size = (
+            known.parts,
+            known.document.uploadid,
+            known.document.blocksize,
+        )
+        if parts is None or upload_id is None or block_size is None:
+            return
+        etags = [(number, parts.etag(number), parts.digests(number)) for number in parts]
+        record.begin(upload_id, block_size)
+        for number, etag, digests in etags:
+            record.acknowledge(upload_id, number, etag or "", digests)
 
     def open(self, journal_id: str) -> JournalRecord:
         """Open a journal to work on it: locked, read, its torn tail cut, marked as running.
