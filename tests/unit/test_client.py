@@ -36,19 +36,16 @@ class Wire:
         self.timeouts: list[Any] = []
         self.answer: tuple[int, dict[str, str], bytes] = (200, {"ETag": '"e"'}, b"")
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def exchange(self, request: requests.PreparedRequest, **kwargs: Any) -> urllib3.HTTPResponse:
         self.requests.append(request)
         self.timeouts.append(kwargs["timeout"])
         body: Any = request.body
         if body is not None:
             self.bodies.append(body.read() if hasattr(body, "read") else bytes(body))
         status, headers, content = self.answer
-        raw = urllib3.HTTPResponse(
+        return urllib3.HTTPResponse(
             body=io.BytesIO(content), headers=headers, status=status, preload_content=False
         )
-        answer = requests.Response()
-        answer.raw = raw
-        return answer
 
     def close(self) -> None:
         pass
@@ -270,13 +267,11 @@ class TestFinishBody:
     def test_memory(self, client: Client, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         count = 200_000
 
-        def send(request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        def exchange(request: requests.PreparedRequest, **kwargs: Any) -> urllib3.HTTPResponse:
             wire.requests.append(request)
-            answer = requests.Response()
-            answer.raw = urllib3.HTTPResponse(io.BytesIO(b""), status=200, preload_content=False)
-            return answer
+            return urllib3.HTTPResponse(io.BytesIO(b""), status=200, preload_content=False)
 
-        monkeypatch.setattr(wire, "send", send)
+        monkeypatch.setattr(wire, "exchange", exchange)
         tracemalloc.start()
         try:
             client.finish("k", "u", ("x" * 28 for _ in range(count)))
@@ -336,16 +331,14 @@ def test_records(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_do_not_mix_up_their_answers(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def exchange(request: requests.PreparedRequest, **kwargs: Any) -> urllib3.HTTPResponse:
         number = str(request.url).rpartition("=")[2]
-        answer = requests.Response()
-        answer.raw = urllib3.HTTPResponse(
+        return urllib3.HTTPResponse(
             io.BytesIO(b""), headers={"ETag": f"e{number}"}, status=200, preload_content=False
         )
-        return answer
 
     client = make(wire, monkeypatch)
-    monkeypatch.setattr(wire, "send", send)
+    monkeypatch.setattr(wire, "exchange", exchange)
     got: dict[int, str] = {}
 
     def work(first: int) -> None:

@@ -596,13 +596,12 @@ class _Exchange:
         prepared, tag = self._prepare(headers)
         surroundings = client._surroundings
         try:
-            self.raw = client._adapter.send(
+            self.raw = client._adapter.exchange(
                 prepared,
-                stream=True,
                 timeout=(client._connect_timeout, answer_within or client.timeout),
                 verify=surroundings.verify,
                 proxies=surroundings.proxies,
-            ).raw
+            )
         except UFileError:
             raise
         except LIBRARY_ERRORS as error:

@@ -400,6 +400,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, *, connections: int, stall_limit: float) -> None:
         self._classes = _pool_classes(stall_limit)
+        self._direct: dict[str, Any] = {}
         super().__init__(pool_connections=2, pool_maxsize=connections, max_retries=0)
 
     def init_poolmanager(
@@ -409,6 +410,48 @@ class Adapter(HTTPAdapter):
             connections, maxsize, block=block, blocksize=BLOCK_SIZE, **pool_kwargs
         )
         self.poolmanager.pool_classes_by_scheme = self._classes
+
+    def exchange(
+        self,
+        request: requests.PreparedRequest,
+        *,
+        timeout: tuple[float, float],
+        verify: bool | str,
+        proxies: dict[str, str],
+    ) -> Any:
+        """Send a request; the answer as urllib3 gives it, its body unread.
+
+        Without a proxy the pool that `send` finds is asked directly, and found once: what `send`
+        does around it for each request (three times taking the URL apart, cookies, a Response
+        that nobody looks at) costs as much as the request itself.
+        """
+        if proxies:
+            return self.send(
+                request, stream=True, timeout=timeout, verify=verify, proxies=proxies
+            ).raw
+        url = str(request.url)
+        origin = url[: url.index("/", url.index("://") + 3)]
+        pool: Any = self._direct.get(origin)
+        if pool is None:
+            pool = self.get_connection_with_tls_context(request, verify)
+            self.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
+            self._direct[origin] = pool
+        return pool.urlopen(
+            str(request.method),
+            self.request_url(request, None),
+            body=request.body,
+            headers=request.headers,
+            retries=self.max_retries,
+            redirect=False,
+            assert_same_host=False,
+            timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def close(self) -> None:
+        self._direct.clear()
+        super().close()
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
