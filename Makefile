@@ -40,5 +40,8 @@ docs: $(VENV)/.ready ## the command reference, after a help text has changed
 soak: $(VENV)/.ready ## kill -9 at random moments, for SOAK_MINUTES (3 unless told)
 	$(BIN)/python tests/crash/soak.py --minutes $(or $(SOAK_MINUTES),3)
 
+bench: $(VENV)/.ready ## how quick and how small beside its peers; BENCH=--full for all of it
+	$(BIN)/python tests/bench/bench.py $(BENCH)
+
 clean:
 	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
