@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -43,7 +42,7 @@ class CountingLayer(FileLayer):
 
 def peak() -> float:
     """Peak RSS of this process, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return _memory("VmHWM")  # not ru_maxrss, which begins with the parent's
 
 
 def document(endpoint: str, key: str, path: Path, size: int) -> JournalDocument:
@@ -115,14 +114,14 @@ def load(state: Path) -> dict[str, Any]:
         "load_s": seconds,
         "rss_before_mib": before,
         "rss_mib": peak(),
-        "held_mib": _held() - before,
+        "held_mib": _memory("VmRSS") - before,
         "journal_id": journal_id,
     }
 
 
-def _held() -> float:
+def _memory(name: str) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return float("nan")
 

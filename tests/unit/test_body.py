@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from ufile_cli.errors import NetworkError, SourceError
 from ufile_cli.etag import BLOCK, BlockHasher
-from ufile_cli.multipart.body import BLOCK_READ, BufferBody, FileBody, PartBody, hash_file_part
+from ufile_cli.multipart.body import (
+    BLOCK_FAST,
+    BLOCK_READ,
+    BufferBody,
+    FileBody,
+    PartBody,
+    hash_file_part,
+)
 from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.sources import FileSource
 
@@ -31,7 +38,7 @@ def memory(content: bytes) -> FileSource:
 def drained(body: PartBody, step: int) -> bytes:
     read = bytearray()
     while block := body.read(step):
-        assert len(block) <= BLOCK_READ
+        assert len(block) <= BLOCK_FAST
         read += block
     return bytes(read)
 
