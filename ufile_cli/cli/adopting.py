@@ -7,6 +7,7 @@ counts as up before our own bytes of it were hashed and compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ufile_cli.cli.beginning import file_document
 from ufile_cli.cli.logs import Log
@@ -23,8 +24,10 @@ from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Options, Result
 from ufile_cli.multipart.sources import FileSource
-from ufile_cli.us3.client import Client
 from ufile_cli.us3.endpoints import check_bucket, check_key
+
+if TYPE_CHECKING:
+    from ufile_cli.us3.client import Client
 
 __all__ = ["Named", "adopt_file", "journal_of"]
 

@@ -389,6 +389,7 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
                 "parts_changed": 0,
                 "bytes_sent": 0,
                 "seconds": 0.0,
+                "threads": 0,
                 "exit_code": 0,
                 "error": None,
             }
