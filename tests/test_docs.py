@@ -455,3 +455,10 @@ def test_the_demo_notices_parts_that_were_sent_twice(tmp_path: Path) -> None:
         else:
             with pytest.raises(SystemExit, match="1"):
                 run.counted("big")
+
+
+def test_every_row_of_the_comparison_is_a_test() -> None:
+    source = (ROOT / "tests" / "sdk" / "test_sdk_side_by_side.py").read_text()
+    named = re.findall(r"`(test_\w+)` \|$", (ROOT / "docs" / "comparison.md").read_text(), re.M)
+    assert len(named) >= 10
+    assert [name for name in named if f"def {name}(" not in source] == []
