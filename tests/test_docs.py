@@ -147,6 +147,7 @@ def test_documented_commands_and_options_exist(page: Path) -> None:
 
 
 FOREIGN = {
+    "performance.md": {"--full", "--only", "--parallel"},
     "moving-over.md": {
         "--secretkey", "--config", "--speedlimit", "--retrycount", "--storageclass",
         "--parallel", "--threads",
