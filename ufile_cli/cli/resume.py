@@ -358,8 +358,6 @@ def _source(record: JournalRecord, moved: str | None) -> FileSource:
         if moved is None:
             error.hint = f"if it has moved: ufile resume {document.journal_id} --file PATH"
         raise
-    if moved is not None:
-        document.localfile = str(source.path)
     return source
 
 

@@ -129,9 +129,10 @@ class Record:
                 self.parts.drop(number)
             self._rewrite()
 
-    def set_source(self, size: int, identity: Identity) -> None:
-        """The file's identity from now on; set by `save` with everything else."""
-        self.document.size = size
+    def set_source(self, path: str, identity: Identity) -> None:
+        """Where the file lies and what it is from now on; `save` makes it last."""
+        self.document.localfile = path
+        self.document.size = identity.size
         self.document.source = identity
 
     def save(self, state: State | None = None, error: dict[str, Any] | None = None) -> None:

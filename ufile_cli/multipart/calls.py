@@ -95,10 +95,17 @@ def speaks_of_the_id(refusal: Refused) -> bool:
 class Calls:
     """The calls of one upload, each run through its drive."""
 
-    def __init__(self, client: Client, record: Record, drive: Drive) -> None:
+    def __init__(
+        self,
+        client: Client,
+        record: Record,
+        drive: Drive,
+        rotated: Callable[[str | None], bool],
+    ) -> None:
         self._client = client
         self._record = record
         self._drive = drive
+        self._rotated = rotated
 
     @property
     def _key(self) -> str:
@@ -132,6 +139,12 @@ class Calls:
             try:
                 return self._client.list_parts(self._upload_id, key=self._key, marker=marker)
             except Refused as refusal:
+                return refusal
+            except CredentialsRefused as refusal:
+                # Keys may have the right to write and not the right to list. Where others are
+                # there by now, those are tried first; wrong ones fail at the next part.
+                if self._rotated(refusal.credentials_tag):
+                    raise
                 return refusal
             except ServerTrouble as trouble:
                 if cannot_list(trouble):

@@ -54,8 +54,11 @@ class FileUpload(Upload):
         self._tell(plan)
         if self.resumed and document.source != self._identity:
             self._look_for_changes()
-        if document.source != self._identity or document.size != self._identity.size:
-            self.record.set_source(self._identity.size, self._identity)
+        # Only now, after the comparison: a wrong --file must not stick in the journal.
+        path = str(self._source.path)
+        known = (document.source, document.size, document.localfile)
+        if known != (self._identity, self._identity.size, path):
+            self.record.set_source(path, self._identity)
             self.record.save()
         parts = self.record.parts
         if parts is not None and parts.end > plan.count:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ufile_cli.multipart.drive import GRACE
 from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.multipart.workers import Stop
@@ -72,7 +73,7 @@ class Context:
     rotated: Callable[[str | None], bool] = lambda _tag: False
     progress: Progress = field(default_factory=Progress)
     limit: RateLimit | None = None
-    grace: float = 3.0
+    grace: float = GRACE
 
 
 @dataclass(frozen=True, slots=True)

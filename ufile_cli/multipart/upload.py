@@ -87,7 +87,7 @@ class Upload(ABC):
             clock=clock,
             grace=context.grace,
         )
-        self.calls = Calls(client, record, self.drive)
+        self.calls = Calls(client, record, self.drive, context.rotated)
         self.resumed = record.parts is not None
         self.told = False
         self.surplus = False
