@@ -321,6 +321,7 @@ class _Exchange:
         self.part = _part_number(request) if self.call is Call.PART else None
         self.upload_id = request.parameter("uploadId")
         self.effects: Effects = NO_EFFECTS
+        self._released = emulator.faults.released()
         self._declared = None if body.chunked else body.left
         self._began = time.monotonic()
         self._arrived = time.time()
@@ -431,6 +432,8 @@ class _Exchange:
         return self._altered(answer)
 
     def _perform(self) -> Answer:
+        # Before the effects are known: a release between the two must not be missed.
+        self._released = self.emulator.faults.released()
         self.effects = self.emulator.faults.effects(
             Occasion(
                 self.call, self.named, self.request.key, self.part, self.upload_id,
@@ -474,10 +477,9 @@ class _Exchange:
         """Hang or cut the connection, where a fault wants that here."""
         effects = self.effects
         if effects.hang == place:
-            released = self.emulator.faults.released()
             self.emulator._log.note("hanging", self.call)
             if not self.emulator._closing.is_set():
-                released.wait(effects.seconds)
+                self._released.wait(effects.seconds)
         if effects.reset == place:
             self.connection.reset()
             raise Disconnected("reset by a fault")
