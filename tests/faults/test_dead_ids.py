@@ -97,7 +97,6 @@ def test_never_by_the_list_alone(
     run = engine.resume(journal)
     assert run.done.parts_sent == 6 and run.done.parts_reused == 4
     assert emulator.count("initiate") == 1
-    assert emulator.count("initiate") == 1
     assert not begun_anew(run)
     assert_same(emulator, ten)
 
