@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from testbed import AT_ONCE, MIB, Ufile, make_file, stored_parts
 
+from ufile_cli.cli.main import COMMANDS
 from ufile_cli.emulator.server import Emulator
 
 RESULT_FIELDS = {
@@ -276,7 +277,7 @@ def test_status_on_a_narrow_terminal(ufile: Ufile, emulator: Emulator, path: Pat
 
 
 def test_help_on_a_narrow_terminal(ufile: Ufile) -> None:
-    for command in ((), ("upload",), ("resume",), ("status",), ("abort",), ("serve",)):
+    for command in ((), *((name,) for name in COMMANDS)):
         outcome = ufile.start_on_terminal(*command, "--help").wait()
         assert outcome.code == 0
         assert max(map(len, painted(outcome.err))) <= 80, outcome.err

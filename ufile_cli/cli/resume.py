@@ -58,7 +58,7 @@ Examples:
   ufile resume 7k2m9xqa --file /mnt/new/big.iso
   cat dump | ufile resume 7k2m9xqa      # a stream is piped again
   ufile resume 7k2m9xqa -- pg_dump -Fc shop
-  ufile resume --bucket backups --key big.iso --upload-id 9ab5c3f2-71fa --file ./big.iso
+  ufile resume --bucket b --key big.iso --upload-id 9ab5c3f2 --file big.iso
 """,
 )
 @click.argument("journal_id", required=False, shell_complete=complete_journals)

@@ -48,9 +48,9 @@ __all__ = ["command"]
     epilog="""\b
 Examples:
   ufile upload-stream backups db.dump -- pg_dump -Fc shop
-  tar c ./photos | zstd | ufile upload-stream backups photos.tar.zst --size 80G
-A pipe ends in the same way whether its producer finished or died. With -- COMMAND
-an object is made only if COMMAND ends with 0: use that in cron jobs.
+  tar c photos | zstd | ufile upload-stream backups photos.tar.zst --size 80G
+A pipe ends in the same way whether its producer finished or died. With
+-- COMMAND an object is made only if COMMAND ends with 0: use that in cron.
 """,
 )
 @click.argument("bucket")
