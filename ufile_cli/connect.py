@@ -22,10 +22,16 @@ __all__ = ["Connection", "Connector"]
 
 @dataclass(slots=True)
 class Connection:
-    """A client, and what belongs to it. A context manager."""
+    """A client, and what belongs to it. A context manager.
+
+    Attributes:
+        rotated: reads the keys anew; True where they are others than those with this tag.
+        keys_from: where the keys came from, in words; None for the embedded server's.
+    """
 
     client: Client
     rotated: Callable[[str | None], bool]
+    keys_from: str | None = None
 
     def __enter__(self) -> Connection:
         return self
@@ -96,7 +102,7 @@ class Connector:
             raise RuntimeError("check() leaves a source of keys")
         address = self.endpoint.address(bucket)
         client = Client(address, source, connections=threads, timeout=timeout, log=log)
-        return Connection(client, source.rotated)
+        return Connection(client, source.rotated, self.settings.origin["keys"])
 
     def _embedded(self) -> Emulator:
         """The server of the endpoint `local`, in this process, with keys that nobody else knows."""

@@ -35,13 +35,6 @@ def keys_of(emulator: Emulator) -> set[str]:
     }
 
 
-def content_of(emulator: Emulator, key: str) -> bytes:
-    """An object's bytes, as the server has them."""
-    stored = emulator.store.object("demo", key)
-    assert stored is not None
-    return b"".join(bytes(piece) for piece in emulator.store.read(stored))
-
-
 ALL = {"p/a.jpg", "p/b.txt", "p/sub/c.jpg", "p/sub/deep/图片.png", "p/sub/zero"}
 
 

@@ -19,7 +19,13 @@ from ufile_cli.cli.report import explain, failure_json, print_json, success_json
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.credentials import Credentials
-from ufile_cli.errors import JournalBusy, Stopped, UFileError, UsageError
+from ufile_cli.errors import (
+    CredentialsRefused,
+    JournalBusy,
+    Stopped,
+    UFileError,
+    UsageError,
+)
 from ufile_cli.exitcodes import ExitCode
 from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.store import utc_now
@@ -306,6 +312,8 @@ class Undertaking:
                     )
                     result = act(context)
             except UFileError as error:
+                if isinstance(error, CredentialsRefused) and connection.keys_from is not None:
+                    error.hint = error.hint or f"the keys are those of {connection.keys_from}"
                 return self.failed(error, time.monotonic() - begun)
         finally:
             SIGNALS.uploading = False
