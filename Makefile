@@ -1,10 +1,11 @@
 # The first two targets are for everybody; each sets up .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-live check format lint types imports docs bench soak clean
+.PHONY: demo test test-live check format lint types imports docs bench soak fuzz audit mutation lowest clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,5 +44,24 @@ soak: $(VENV)/.ready ## kill -9 at random moments, for SOAK_MINUTES (3 unless to
 bench: $(VENV)/.ready ## how quick and how small beside its peers; BENCH=--full for all of it
 	$(BIN)/python tests/bench/bench.py $(BENCH)
 
+fuzz: $(VENV)/.ready ## random answers, journals and requests, for a minute or two
+	UFILE_TEST_FUZZ=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/hostile/test_fuzz.py
+
+audit: $(VENV)/.ready ## bandit over the program, pip-audit over what it needs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ufile_cli
+	$(BIN)/pip-audit --strict --progress-spinner off .
+
+mutation: $(VENV)/.ready ## small mistakes put into the core, one at a time: do the tests notice?
+	$(BIN)/python tests/hostile/mutation.py --jobs $(WORKERS)
+
+lowest: ## the core of the suite on the lowest versions of what is needed
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/hostile/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[dev]' -c $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -m 'not slow' \
+		tests/unit tests/wire tests/cli tests/hostile/test_hostile_server.py
+
 clean:
-	rm -rf $(VENV) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .demo .bench .soak build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -83,6 +83,11 @@ def command(
             raise UsageError("--bucket, --key and --upload-id go together")
         if forget:
             raise UsageError("--forget is for journals")
+        from ufile_cli.us3.endpoints import check_key
+        from ufile_cli.us3.response import check_upload_id
+
+        check_key(key)
+        check_upload_id(upload_id)
         return _abort_remote(server, log, bucket, key, upload_id)
     store = open_store()
     chosen = list(journal_ids)

@@ -25,6 +25,7 @@ _SHORTEST_SECRET = 8
 _SECRETS: set[str] = set()
 _PATTERNS = (
     (re.compile(r"(Authorization['\"]?\s*[:=]\s*['\"]?)UCloud [^\s'\"]+"), r"\1UCloud [redacted]"),
+    (re.compile(r"(UCloud [^\s'\":]+:)[A-Za-z0-9+/]{27}="), r"\1[redacted]"),
     (re.compile(r"(Signature=)[^&\s]+"), r"\1[redacted]"),
 )
 
@@ -72,9 +73,10 @@ class Log:
             try:
                 fd = _open(verbosity.log_file)
                 self._file = os.fdopen(fd, "a", encoding="utf-8", errors="backslashreplace")
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
                 raise UsageError(
-                    f"the log file {verbosity.log_file} can't be written: {error.strerror}"
+                    f"the log file {verbosity.log_file} can't be written: {why}"
                 ) from error
 
     def write(self, line: str, *, level: int = 1) -> None:

@@ -66,8 +66,10 @@ def complete_endpoints(
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", re.IGNORECASE)
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", re.IGNORECASE | re.ASCII
+)
 
 
 class _Size(click.ParamType):
@@ -142,6 +144,7 @@ class _Seconds(click.ParamType):
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_YOURS = {"authorization", "host", "content-length", "transfer-encoding", "content-md5"}
 
 
@@ -154,10 +157,10 @@ class _Header(click.ParamType):
         if isinstance(value, tuple):
             return value
         name, colon, content = str(value).partition(":")
-        name, content = name.strip(), content.strip(" \t")
+        name, content = name.strip(" \t"), content.strip(" \t")
         if not colon or not _HEADER_NAME.fullmatch(name):
             self.fail(f"{value!r} is no header; write 'Name: value'", param, ctx)
-        if any(ord(character) < 32 or ord(character) == 127 for character in content):
+        if _CONTROL.search(content):
             self.fail(f"the header {name} holds line breaks or control characters", param, ctx)
         try:
             content.encode("latin-1")
@@ -166,6 +169,18 @@ class _Header(click.ParamType):
         if name.lower() in _NOT_YOURS:
             self.fail(f"the header {name} is set by ufile itself", param, ctx)
         return name, content
+
+
+class _MimeType(click.ParamType):
+    """`text/plain; charset=utf-8`: what can stand in a header."""
+
+    name = "type"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        text = str(value).strip(" \t")
+        if not text or not text.isascii() or not text.isprintable():
+            self.fail(f"{value!r} is no type; write text/plain or the like", param, ctx)
+        return text
 
 
 _META_NAME = re.compile(r"[0-9A-Za-z-]+")
@@ -220,6 +235,7 @@ SECONDS = _Seconds()
 TIMEOUT = _Seconds(0.1)
 HEADER = _Header()
 META = _Meta()
+MIME_TYPE = _MimeType()
 THREADS = _Threads()
 
 
@@ -387,6 +403,7 @@ def sending_options(function: F) -> F:
             ),
             click.option(
                 "--mime-type",
+                type=MIME_TYPE,
                 metavar="TYPE",
                 help="Content-Type of the object.  [default: from the name]",
             ),

@@ -97,7 +97,7 @@ def command(
             request_log=request_log,
             remember=0,  # nobody asks for them here, and they may be large
         ).start()
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: a host that is no text for DNS
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(f"the server can't start: {reason}") from error
     if not log.verbosity.quiet:

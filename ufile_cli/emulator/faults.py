@@ -204,7 +204,7 @@ class FaultScript:
         """`dead_status` and `dead_ret_code` answer an upload id that is not alive."""
         self.dead_status = dead_status
         self.dead_ret_code = dead_ret_code
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)  # noqa: S311  # nosec B311
         self._lock = threading.Lock()
         self._faults: list[tuple[Fault, _Counts]] = [(fault, _Counts()) for fault in faults]
         self._released = threading.Event()

@@ -20,7 +20,7 @@ from ufile_cli.multipart.calls import cannot_list
 from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.plan import Plan
 from ufile_cli.multipart.reconcile import Found
-from ufile_cli.us3.response import PartsPage
+from ufile_cli.us3.response import PartsPage, check_upload_id
 
 if TYPE_CHECKING:
     from ufile_cli.us3.client import Client
@@ -116,8 +116,7 @@ def block_size_of(found: Iterable[Found], size: int | None, pause: int | None) -
 
 def _checked(given: Parameters) -> list[str]:
     """The ETags without quotes, empty where a part is not up."""
-    if not given.upload_id:
-        raise UsageError("the upload id is empty")
+    check_upload_id(given.upload_id)
     if given.block_size is not None and given.block_size < 1:
         raise UsageError("the block size must be at least 1")
     if given.pause is not None and not 0 <= given.pause <= MAX_PARTS:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ufile_cli.errors import CommandFailed, SourceError
+from ufile_cli.errors import CommandFailed, SourceError, UsageError
 from ufile_cli.etag import BLOCK, BlockHasher
 
 __all__ = [
@@ -409,7 +409,14 @@ class StreamReader:
                     return self._free.popleft()
                 if self._made < self._most:
                     self._made += 1
-                    return bytearray(self.block_size)
+                    try:
+                        return bytearray(self.block_size)
+                    except MemoryError:
+                        raise UsageError(
+                            f"there is no memory for {self._most} parts of the "
+                            f"{self.block_size:,} bytes that the server wants",
+                            hint="with fewer --threads it takes less",
+                        ) from None
                 self._gate.wait()
             self._running = False  # under the gate: whoever attaches now starts another one
         return None

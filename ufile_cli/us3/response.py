@@ -29,6 +29,7 @@ from ufile_cli.errors import (
     NotFound,
     Refused,
     ServerTrouble,
+    UsageError,
 )
 from ufile_cli.etag import unquote
 
@@ -44,6 +45,7 @@ __all__ = [
     "Stored",
     "UploadsPage",
     "bad_answer",
+    "check_upload_id",
     "clean",
     "parse_head",
     "parse_initiated",
@@ -63,7 +65,10 @@ ERROR_LIMIT = 64 * 1024
 PAGE_LIMIT = 16 * 1024 * 1024
 """Bytes read of a page of a list: 1000 parts are some 120 KB."""
 
-MAX_BLOCK_SIZE = 5 * 1024**3
+MAX_BLOCK_SIZE = 512 * 1024**2
+"""The largest body of PutFile: a part is one request as well, and a stream's parts are held in
+memory, so that the server must not be the one to say how much of it."""
+
 MAX_PART_NUMBER = 10_000_000
 MAX_OBJECT_SIZE = 64 * 1024**4
 MAX_UPLOAD_ID = 1024
@@ -73,6 +78,7 @@ MAX_RETRY_AFTER = 86_400.0
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
+_SIGNATURE = re.compile(r"(UCloud\s+[^\s:]{1,200}:)[A-Za-z0-9+/]{27}=")
 _TRANSIENT = frozenset({408, 425, 429})
 
 
@@ -232,7 +238,7 @@ def parse_initiated(answer: Answer, call: str, bucket: str, key: str) -> Initiat
     """
     said = _said(answer, call)
     upload_id = said.get("UploadId")
-    if not _is_upload_id(upload_id):
+    if not is_upload_id(upload_id):
         bad_answer(answer, call, "it carries no usable UploadId")
     block_size = _integer(said.get("BlkSize"), 1, MAX_BLOCK_SIZE)
     if block_size is None:
@@ -341,7 +347,7 @@ def parse_uploads_page(answer: Answer, call: str, marker: str) -> UploadsPage:
     uploads: list[RemoteUpload] = []
     for item in raw:
         key = _text(item.get("FileName")) if isinstance(item, dict) else None
-        if key is None or not _is_upload_id(item.get("UploadId")):
+        if key is None or not is_upload_id(item.get("UploadId")):
             bad_answer(answer, call, "an entry of it is no upload")
         started = _integer(item.get("StartTime"), 0, 2**40)
         uploads.append(RemoteUpload(item["UploadId"], key, started))
@@ -494,11 +500,15 @@ def is_etag(text: str) -> bool:
 
 
 def clean(text: str, limit: int) -> str:
-    """A text of the network's as a terminal may show it: no escapes, no control characters."""
+    """A text of the network's as a terminal may show it: no escapes, no control characters.
+
+    Nor a signature that a server or a proxy quotes: it holds for ever, since no date is in it, and
+    what is said here ends in journals.
+    """
     # Cut before the regular expressions run: the text may be as long as the body.
     text = _ESCAPE.sub("", text[: limit * 4])
     text = _CONTROL.sub(" ", text)
-    text = " ".join(text.split())
+    text = _SIGNATURE.sub(r"\1[redacted]", " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -600,7 +610,17 @@ def _text(value: Any) -> str | None:
     return value
 
 
-def _is_upload_id(value: Any) -> bool:
+def check_upload_id(upload_id: str) -> None:
+    """Make sure that an upload id is one that a server may have given.
+
+    Raises:
+        UsageError: it is empty, far too long, or holds characters that no id has.
+    """
+    if not is_upload_id(upload_id):
+        raise UsageError("the upload id is empty, too long, or holds characters that no id has")
+
+
+def is_upload_id(value: Any) -> bool:
     """An opaque text; it goes percent-encoded into a query, so quotes and slashes are fine."""
     return isinstance(value, str) and 0 < len(value) <= MAX_UPLOAD_ID and value.isprintable()
 
