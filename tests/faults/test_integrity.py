@@ -211,7 +211,9 @@ def test_a_reset_alone_is_the_network(engine: Engine, emulator: Emulator, ten: P
     run = engine.upload(ten, attempts=3, threads=1)
     assert run.code == 75
     assert [event.attempt for event in run.of(PartFailed)] == [1, 2, 3]
-    assert emulator.count("part") <= 4  # the kept connection of Initiate may count for nothing
+    # Each attempt may meet a kept connection first (Initiate's, then that of the cheap call that
+    # looks behind a reset), and that counts for nothing.
+    assert emulator.count("part") <= 6
 
 
 # Stale connections
