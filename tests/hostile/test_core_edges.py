@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from ufile_cli.errors import UsageError
-from ufile_cli.etag import BLOCK, same_form
+from ufile_cli.etag import BLOCK, decode_part_etag, matches_part, object_etag, same_form
 from ufile_cli.journal.document import Damage, decode_digests
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.reconcile import can_be_checked
@@ -51,3 +51,16 @@ def test_digests_have_whole_lengths_and_an_end() -> None:
     for broken in ("\u00e9", text(20)[:-1], text(20)[:-2] + "*=", 7, None):
         with pytest.raises(Damage):
             decode_digests(broken)
+
+
+def test_part_etags_of_one_block_and_of_several() -> None:
+    assert decode_part_etag(etag_of(1)) == bytes([7]) * 20
+    assert decode_part_etag(etag_of(2)) is None
+    assert decode_part_etag(etag_of(1, size=19)) is None
+    assert decode_part_etag(etag_of(1, size=21)) is None
+    assert decode_part_etag("*" + etag_of(1)) is None
+    digests = bytes(range(40))
+    known = object_etag(digests)
+    bare = base64.urlsafe_b64encode(base64.urlsafe_b64decode(known)[4:]).decode()
+    assert matches_part(known, digests) is True and matches_part(bare, digests) is True
+    assert matches_part(etag_of(2), digests) is None
