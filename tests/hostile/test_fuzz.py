@@ -28,9 +28,9 @@ from ufile_cli.us3 import response
 from ufile_cli.us3.response import Answer
 
 LONG = os.environ.get("UFILE_TEST_FUZZ") == "1"
-MANY = settings(max_examples=20_000 if LONG else 60, deadline=None, database=None)
+MANY = settings(max_examples=5_000 if LONG else 60, deadline=None, database=None)
 FEW = settings(
-    max_examples=3_000 if LONG else 30,
+    max_examples=1_000 if LONG else 30,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
