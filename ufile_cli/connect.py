@@ -102,7 +102,7 @@ class Connector:
             raise RuntimeError("check() leaves a source of keys")
         address = self.endpoint.address(bucket)
         client = Client(address, source, connections=threads, timeout=timeout, log=log)
-        return Connection(client, source.rotated, self.settings.origin["keys"])
+        return Connection(client, source.rotated, self.settings.origin.get("keys"))
 
     def _embedded(self) -> Emulator:
         """The server of the endpoint `local`, in this process, with keys that nobody else knows."""
