@@ -295,6 +295,7 @@ class Undertaking:
         self.journal_id: str | None = None
         self.replay = "{}"
         self.tell: Callable[[object], None] = print_json
+        self._keys_from: str | None = None
         self.progress = Progress()
 
     def run(self, connection: Connection, act: Callable[[Context], Result]) -> int:
@@ -312,8 +313,7 @@ class Undertaking:
                     )
                     result = act(context)
             except UFileError as error:
-                if isinstance(error, CredentialsRefused) and connection.keys_from is not None:
-                    error.hint = error.hint or f"the keys are those of {connection.keys_from}"
+                self._keys_from = connection.keys_from
                 return self.failed(error, time.monotonic() - begun)
         finally:
             SIGNALS.uploading = False
@@ -336,7 +336,10 @@ class Undertaking:
             from ufile_cli.cli.logs import fit_to_show
 
             self.log.shown(fit_to_show("".join(traceback.format_exception(error))))
-        explain(error, ways_on=self._ways_on(error))
+        ways_on = self._ways_on(error)
+        if isinstance(error, CredentialsRefused) and self._keys_from is not None:
+            ways_on = (f"the keys are those of {self._keys_from}", *ways_on)
+        explain(error, ways_on=ways_on)
         if self.sending.as_json:
             self.tell(
                 failure_json(
