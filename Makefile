@@ -38,8 +38,9 @@ imports: $(VENV)/.ready
 docs: $(VENV)/.ready ## the command reference, after a help text has changed
 	$(BIN)/python docs/generate_cli_reference.py
 
-soak: $(VENV)/.ready ## kill -9 at random moments, for SOAK_MINUTES (3 unless told)
+soak: $(VENV)/.ready ## kill -9 at random for SOAK_MINUTES (3), then SOAK_UPLOADS (2000) in one process
 	$(BIN)/python tests/crash/soak.py --minutes $(or $(SOAK_MINUTES),3)
+	$(BIN)/python tests/crash/soak_api.py --uploads $(or $(SOAK_UPLOADS),2000)
 
 bench: $(VENV)/.ready ## how quick and how small beside its peers; BENCH=--full for all of it
 	$(BIN)/python tests/bench/bench.py $(BENCH)
