@@ -84,6 +84,11 @@ def test_dry_run_sends_nothing(ufile: Ufile, emulator: Emulator, tree: Path) -> 
     assert outcome.code == 0
     assert emulator.requests == []
     assert len(outcome.out.splitlines()) == 5 and "demo/p/sub/c.jpg" in outcome.out
+    outcome = ufile("upload", "-r", "demo", "p", str(tree), "--dry-run", "--json")
+    assert outcome.code == 0 and emulator.requests == []
+    files = outcome.json["files"]
+    assert len(files) == 5 and outcome.json["bytes"] == sum(file["size"] for file in files)
+    assert "p/sub/c.jpg" in {file["key"] for file in files}
 
 
 def test_links_are_followed_and_loops_are_not(ufile: Ufile, emulator: Emulator, tree: Path) -> None:

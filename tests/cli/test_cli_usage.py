@@ -51,7 +51,7 @@ def test_what_has_no_size(ufile: Ufile, emulator: Emulator, tmp_path: Path, name
         ("missing", "there is no such file"),
         ("", "there is no such file"),
         ("file/below", "there is no such file"),
-        ("directory", "is a directory"),
+        ("directory", "is a directory\n  what lies below it: ufile upload -r demo k /"),
         ("dangling", "there is no such file"),
     ],
 )

@@ -134,6 +134,13 @@ def test_show_with_nothing_set(bare: Ufile) -> None:
     assert code == 78 and re.search(r"endpoint +not set", out) and "(not there)" in out
 
 
+def test_show_with_half_a_pair(bare: Ufile) -> None:
+    bare.env |= {"UFILE_PRIVATE_KEY": "x", "UFILE_ENDPOINT": "hk"}
+    code, out, _ = configure(bare, "--show")
+    assert code == 78 and "the public key is missing   [the environment" in out
+    assert "hk = https://" in out and "journals" in out
+
+
 def test_asks_at_a_terminal_without_showing_the_key(bare: Ufile) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(

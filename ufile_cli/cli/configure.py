@@ -395,8 +395,15 @@ def _show(path: Path, server: Server, log: Log) -> int:
         lacking = True
         rows.append(("endpoint", "not set", ""))
         settings = Settings.gather(environ=os.environ, endpoint="local", profile=server.profile)
-    keys = settings.keys()
-    if keys is None:
+    half: NotConfigured | None = None
+    try:
+        keys = settings.keys()
+    except NotConfigured as error:
+        keys, half = None, error
+    if half is not None:
+        lacking = True
+        rows.append(("keys", half.message, settings.origin["keys"]))
+    elif keys is None:
         lacking = lacking or place != "local"
         rows += [("public key", "not set", ""), ("private key", "not set", "")]
     else:

@@ -94,7 +94,9 @@ def upload_directory(
             )
 
         if dry_run:
-            return _dry_run(tree(Context()), bucket, directory, rules, log, skip_existing)
+            return _dry_run(
+                tree(Context()), bucket, directory, rules, log, skip_existing, sending.as_json
+            )
         return _run(tree, bucket, prefix, directory, connection, sending, log)
 
 
@@ -147,10 +149,17 @@ def _run(
 
 
 def _dry_run(
-    tree: TreeUpload, bucket: str, directory: str, rules: Rules, log: Log, skip_existing: bool
+    tree: TreeUpload,
+    bucket: str,
+    directory: str,
+    rules: Rules,
+    log: Log,
+    skip_existing: bool,
+    as_json: bool,
 ) -> int:
-    """What would be sent, a line each, on standard output."""
+    """What would be sent, a line each or as JSON, on standard output."""
     files = size = 0
+    listed: list[dict[str, str | int]] = []
     for entry in walk(directory, rules, lambda line: _say(f"ufile: {line}")):
         if entry.problem is not None:
             _say(f"ufile: {entry.relative}: {entry.problem}")
@@ -158,10 +167,16 @@ def _dry_run(
         if skip_existing and tree.is_there(entry):
             continue
         files, size = files + 1, size + entry.size
-        key = text.printable(tree.key_of(entry))
+        key = tree.key_of(entry)
+        if as_json:
+            listed.append({"path": entry.path, "key": key, "size": entry.size})
+            continue
+        key = text.printable(key)
         click.echo(f"{text.size(entry.size):>9}  {text.printable(entry.path)} -> {bucket}/{key}")
     if not log.verbosity.quiet:
         _say(f"{text.count(files)} files, {text.size(size)} would be sent")
+    if as_json:
+        print_json({"files": listed, "bytes": size, "exit_code": 0, "error": None})
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,6 +37,7 @@ from ufile_cli.multipart.request import Context, Result
 from ufile_cli.multipart.small import put, read_whole
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.tree import Rules
+from ufile_cli.progress import text
 from ufile_cli.us3.endpoints import check_bucket, check_key
 
 __all__ = ["command"]
@@ -150,6 +152,12 @@ def command(
                     sending=sending,
                     connector=connector,
                     log=log,
+                )
+            if file and Path(file).is_dir():
+                raise SourceError(
+                    f"{text.printable(file)} is a directory",
+                    hint=f"what lies below it: ufile upload -r {shlex.quote(bucket)} "
+                    f"{shlex.quote(key)} {shlex.quote(file)}",
                 )
             source = FileSource.open(file, stream_hint=f"{stream_command} < {shlex.quote(file)}")
             if key.endswith("/"):

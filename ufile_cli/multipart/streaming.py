@@ -439,6 +439,8 @@ class _StreamFeed:
             size = min(size, known)  # nothing came from the pause on; the last part is a short one
         check_exact(size, upload.wishes.exact_size)
         count = -(-size // block_size)
+        if size == 0 and self._known_end:
+            raise StreamDiffers("the stream is empty, but parts of it were up already")
         if size == 0:
             raise StreamDiffers("the stream is empty: it has no parts", part=0, offset=0)
         if count < self._known_end or (known is not None and size < known):
