@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,11 @@ def command(
         ).start()
     except (OSError, TypeError, ValueError) as error:  # TypeError: a host that is no text for DNS
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(f"the server can't start: {reason}") from error
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise UsageError(
+            f"the server can't start: {reason}",
+            hint="say --port, 0 takes a free one" if taken else None,
+        ) from error
     if not log.verbosity.quiet:
         if keys is None:
             click.echo("no keys are set: signatures are not checked", err=True)
