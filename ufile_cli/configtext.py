@@ -52,7 +52,7 @@ def with_profile(text: str, name: str, values: Mapping[str, Value | None]) -> st
         section.pop(key, None)
         if value is not None:
             section[key] = value
-    lines = text.splitlines()
+    lines = _lines(text)
     begin, end = _section(lines, name)
     if begin is None:
         if lines and lines[-1].strip():
@@ -74,7 +74,7 @@ def without_profile(text: str, name: str) -> str:
     """
     meant = tomllib.loads(text)
     del meant["profiles"][name]
-    lines = text.splitlines()
+    lines = _lines(text)
     begin, end = _section(lines, name)
     if begin is None:
         raise Unchangeable(f"the profile {name} has no section [profiles.{name}] of its own")
@@ -84,6 +84,12 @@ def without_profile(text: str, name: str) -> str:
     if not meant["profiles"] and "profiles" not in tomllib.loads("\n".join(rest)):
         del meant["profiles"]
     return _checked(rest, meant)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines as TOML counts them: str.splitlines also ends one at U+0085 and the like."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _checked(lines: list[str], meant: dict[str, Any]) -> str:

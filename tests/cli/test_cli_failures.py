@@ -326,7 +326,8 @@ def test_the_private_key_is_nowhere(
         assert SECRET.encode() not in command_line.read_bytes()
     emulator.faults.release()
     outcome = running.wait()
-    assert outcome.code == (1 if fails else 0), outcome
+    # Which of the two faults ends it is a matter of chance.
+    assert outcome.code in ((1, 75) if fails else (0,)), outcome
     assert ("Traceback" in outcome.err) == fails, "tracebacks are for -v -v alone"
     assert log.stat().st_mode & 0o077 == 0
     written = [outcome.out, outcome.err, log.read_text()]
