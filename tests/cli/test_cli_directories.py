@@ -91,6 +91,12 @@ def test_dry_run_sends_nothing(ufile: Ufile, emulator: Emulator, tree: Path) -> 
     assert "p/sub/c.jpg" in {file["key"] for file in files}
 
 
+def test_dry_run_ends_as_the_run_will(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tree) + b"/bad\xff")).write_bytes(b"x")
+    assert ufile("upload", "-r", "demo", "p", str(tree), "--dry-run").code == 66
+    assert emulator.requests == []
+
+
 def test_links_are_followed_and_loops_are_not(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
     (tree / "link").symlink_to(tree / "b.txt")
     (tree / "sub" / "up").symlink_to("..")

@@ -18,7 +18,7 @@ from ufile_cli.cli.transfer import as_options, merged, shown_progress
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import NotFound, SourceError, UFileError, UsageError
 from ufile_cli.etag import BLOCK
-from ufile_cli.exitcodes import worst
+from ufile_cli.exitcodes import ExitCode, worst
 from ufile_cli.journal.record import Record
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
@@ -158,11 +158,12 @@ def _dry_run(
     as_json: bool,
 ) -> int:
     """What would be sent, a line each or as JSON, on standard output."""
-    files = size = 0
+    files = size = code = 0
     listed: list[dict[str, str | int]] = []
     for entry in walk(directory, rules, lambda line: _say(f"ufile: {line}")):
         if entry.problem is not None:
             _say(f"ufile: {entry.relative}: {entry.problem}")
+            code = int(ExitCode.SOURCE)  # as the run itself will end
             continue
         if skip_existing and tree.is_there(entry):
             continue
@@ -176,8 +177,8 @@ def _dry_run(
     if not log.verbosity.quiet:
         _say(f"{text.count(files)} files, {text.size(size)} would be sent")
     if as_json:
-        print_json({"files": listed, "bytes": size, "exit_code": 0, "error": None})
-    return 0
+        print_json({"files": listed, "bytes": size, "exit_code": code, "error": None})
+    return code
 
 
 def _say(line: str) -> None:
