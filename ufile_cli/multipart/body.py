@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 from ufile_cli.errors import NetworkError, SourceError
@@ -45,7 +46,7 @@ def _buffer() -> memoryview:
     return view
 
 
-class PartBody:
+class PartBody(ABC):
     """What a request sends as its body: a length, and bytes in order, once.
 
     Args:
@@ -98,11 +99,13 @@ class PartBody:
             raise NetworkError("the server answered before it had the whole part")
         return self._digests()
 
+    @abstractmethod
     def _take(self, size: int) -> memoryview:
-        raise NotImplementedError
+        """The next `size` bytes, hashed or known to have been."""
 
+    @abstractmethod
     def _digests(self) -> bytes:
-        raise NotImplementedError
+        """The digests, once everything was taken."""
 
 
 class FileBody(PartBody):
