@@ -17,8 +17,9 @@ PACKAGE = ROOT / "ufile_cli"
 HEAVY = ("click", "requests", "urllib3", "rich")
 
 PROBE = """
-import json, sys
+import json, os, sys
 sys.argv = ["ufile", *json.loads(sys.argv[1])]
+os._exit = sys.exit  # with a thread still on its way home the command leaves at once
 try:
     from ufile_cli.__main__ import main
     main()
