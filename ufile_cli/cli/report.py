@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ufile_cli.errors import ServerError, Stopped, UFileError
+from ufile_cli.errors import ServerError, UFileError
 from ufile_cli.progress import text
 
 if TYPE_CHECKING:
@@ -139,12 +139,3 @@ def print_json(document: object) -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
-
-
-def stopped_words(error: UFileError) -> str:
-    """What a signal is called."""
-    if isinstance(error, Stopped):
-        import signal
-
-        return signal.Signals(error.signum).name
-    return error.message

@@ -33,7 +33,7 @@ from ufile_cli.cli.transfer import (
     merged,
     refuse_differences,
 )
-from ufile_cli.connect import Connection, Connector
+from ufile_cli.connect import Connector
 from ufile_cli.errors import JournalDamaged, Stopped, UFileError, UsageError
 from ufile_cli.exitcodes import worst
 from ufile_cli.journal.record import JournalRecord
@@ -268,7 +268,7 @@ def _go_on(
     undertaking.source = source.name
     chosen = _take_over(undertaking, record, connector)
     options = as_options(chosen, resend_changed=wishes.resend_changed)
-    with _connection(undertaking, connector, chosen) as connection:
+    with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
             return FileUpload(record, source, connection.client, options, context).run()
@@ -299,7 +299,7 @@ def _go_on_with_stream(
             exact_size=_whole(document.options.get("exact_size")),
             from_pause=wishes.from_pause,
         )
-        with _connection(undertaking, connector, chosen) as connection:
+        with undertaking.connect(connector, chosen) as connection:
 
             def act(context: Context) -> Result:
                 upload = StreamUpload(
@@ -334,17 +334,6 @@ def _take_over(
     document.profile = connector.settings.profile
     record.claim()
     return chosen
-
-
-def _connection(
-    undertaking: Undertaking, connector: Connector, chosen: dict[str, Any]
-) -> Connection:
-    return connector.connect(
-        undertaking.bucket,
-        threads=chosen["threads"],
-        timeout=chosen["timeout"],
-        log=undertaking.log.request,
-    )
 
 
 def _source(record: JournalRecord, moved: str | None) -> FileSource:

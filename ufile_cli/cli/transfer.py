@@ -298,6 +298,15 @@ class Undertaking:
         self._keys_from: str | None = None
         self.progress = Progress()
 
+    def connect(self, connector: Connector, chosen: Mapping[str, Any]) -> Connection:
+        """A client for the bucket, with the options of this run, that logs its requests."""
+        return connector.connect(
+            self.bucket,
+            threads=chosen["threads"],
+            timeout=chosen["timeout"],
+            log=self.log.request,
+        )
+
     def run(self, connection: Connection, act: Callable[[Context], Result]) -> int:
         """Do it, and report; the exit code."""
         begun = time.monotonic()

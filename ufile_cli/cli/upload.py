@@ -27,7 +27,7 @@ from ufile_cli.cli.transfer import (
     json_on_failure,
     merged,
 )
-from ufile_cli.connect import Connection, Connector
+from ufile_cli.connect import Connector
 from ufile_cli.errors import SourceError, UFileError, UsageError
 from ufile_cli.etag import BLOCK
 from ufile_cli.journal.record import Record
@@ -205,7 +205,7 @@ def _upload(
     undertaking.journal_id = record.journal_id
     chosen = merged(sending, record.document.options)
     options = as_options(chosen, resend_changed=resend_changed)
-    with _connection(connector, undertaking, chosen) as connection:
+    with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
             return FileUpload(record, source, connection.client, options, context).run()
@@ -216,20 +216,9 @@ def _upload(
             record.close()
 
 
-def _connection(
-    connector: Connector, undertaking: Undertaking, chosen: dict[str, Any]
-) -> Connection:
-    return connector.connect(
-        undertaking.bucket,
-        threads=chosen["threads"],
-        timeout=chosen["timeout"],
-        log=undertaking.log.request,
-    )
-
-
 def _put(undertaking: Undertaking, connector: Connector, source: FileSource, record: Record) -> int:
     chosen = merged(undertaking.sending, {})
-    with _connection(connector, undertaking, chosen) as connection:
+    with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
             content = read_whole(source)

@@ -125,12 +125,7 @@ def _upload(
         options=chosen,
     )
     document.options |= {"size": wishes.size, "exact_size": wishes.exact_size}
-    with connector.connect(
-        undertaking.bucket,
-        threads=chosen["threads"],
-        timeout=chosen["timeout"],
-        log=undertaking.log.request,
-    ) as connection:
+    with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
             content, whole = _begin(source, options, context)
