@@ -8,8 +8,7 @@ sent stays provisional, so that a wrong replay, refused later on, does not count
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ufile_cli.errors import SourceError, StreamDiffers, StreamPassed
 from ufile_cli.etag import BLOCK, matches_part, object_etag
@@ -45,8 +44,7 @@ _ANEW = "anew"
 """Among a journal's options: its upload id had died, and another one was begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamWishes:
+class StreamWishes(NamedTuple):
     """What is expected of a stream.
 
     Attributes:
