@@ -381,7 +381,7 @@ class _StreamFeed:
             raise SourceError("the stream is longer than the 5 TB that an object holds")
         exact = upload.wishes.exact_size
         if exact is not None and offset + len(part) > exact:
-            raise SourceError(f"the stream is longer than the {exact:,} bytes it must have")
+            raise SourceError(f"the stream is longer than the {exact:,} bytes of --exact-size")
         if len(part) < self._reader.block_size:
             check_exact(offset + len(part), exact)  # a short part is the end; it is not sent then
         if document.stream_size is not None and offset + len(part) > document.stream_size:
@@ -472,7 +472,8 @@ def check_exact(size: int, exact: int | None) -> None:
     """
     if exact is not None and size != exact:
         raise SourceError(
-            f"the stream ended after {size:,} bytes, but must have {exact:,}: no object was made"
+            f"the stream ended after {size:,} bytes, not the {exact:,} of --exact-size: "
+            "no object was made"
         )
 
 
