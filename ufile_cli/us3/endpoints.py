@@ -334,7 +334,10 @@ def check_bucket(bucket: str) -> None:
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(
             "the bucket's name must be 1 to 63 letters, digits and hyphens, with a letter or "
-            "digit at both ends"
+            "digit at both ends",
+            hint="bucket and key are two arguments: BUCKET KEY, without a scheme or a slash"
+            if "/" in bucket
+            else None,
         )
 
 
