@@ -87,5 +87,5 @@ def test_bash_completes(ufile: Ufile) -> None:
 
 def test_a_mistyped_command(ufile: Ufile) -> None:
     outcome = ufile("statsu")
-    assert outcome.code == 2 and "Did you mean status?" in outcome.err
+    assert outcome.code == 2 and "Did you mean ufile status?" in outcome.err
     assert ufile("completion", "tcsh").code == 2

@@ -317,3 +317,45 @@ def test_the_command_says_what_happened_and_goes_on(
     assert not known & set(stored_parts(emulator.requests[before:]))
     assert_same(emulator, large)
     assert ufile.status(journal)["state"] == "finished"
+
+
+NO_LIST: dict[str, Any] = {"call": "list_parts", "status": 403, "ret_code": -148643}
+
+
+def test_keys_that_may_write_and_not_list_survive_a_reset(
+    engine: Engine, emulator: Emulator, ten: Path
+) -> None:
+    """The cheap call behind a reset is refused, which says nothing of keys that wrote before."""
+    emulator.faults.add(**NO_LIST)
+    emulator.faults.add(call="part", part=6, nth=1, reset="body")
+    run = engine.upload(ten, attempts=2, threads=2)
+    assert run.done.verified == "etag"
+    assert len(calls_of(emulator, "list_parts")) == 1, "the reset was not looked behind"
+    assert_same(emulator, ten)
+
+
+def test_keys_that_may_not_list_where_finish_went_through(
+    engine: Engine, emulator: Emulator, ten: Path
+) -> None:
+    """Finish is asked again and refused; nobody may list, but the object is there and ours."""
+    emulator.faults.add(**NO_LIST)
+    emulator.faults.add(call="finish", nth=1, reset="stored")
+    run = engine.upload(ten, attempts=2)
+    assert run.done.verified == "etag"
+    assert stored_parts(emulator.requests) == TEN
+    assert_same(emulator, ten)
+
+
+def test_the_same_where_the_process_died_in_between(
+    engine: Engine, emulator: Emulator, ten: Path
+) -> None:
+    emulator.faults.add(**NO_LIST)
+    emulator.faults.add(call="finish", reset="stored")
+    emulator.faults.add(call="head", status=503)
+    run = engine.upload(ten, attempts=1)
+    assert run.code == 75
+    emulator.faults.clear()
+    emulator.faults.add(**NO_LIST)
+    assert engine.resume(run.journal_id).done.parts_sent == 0
+    assert stored_parts(emulator.requests) == TEN
+    assert_same(emulator, ten)

@@ -3,6 +3,7 @@ without sending anything again, other content is refused, and no object ever mix
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from testbed import Ufile, assert_same, make_file, read_object, stored_parts
 
 from ufile_cli.emulator.server import Emulator
 from ufile_cli.errors import SourceChanged, UFileError
-from ufile_cli.progress.events import Checking, Finishing
+from ufile_cli.progress.events import Checking, Finishing, PartSent
 
 TEN = dict.fromkeys(range(10), 1)
 UP = 5
@@ -409,15 +410,66 @@ def test_replaced_by_rename_during_the_upload(
     assert b"".join(read_object(emulator, "demo", "big")) == old
 
 
-def test_a_file_that_never_comes_to_rest(engine: Engine, emulator: Emulator, ten: Path) -> None:
-    """Changed whenever it was hashed again: given up on, not gone round for ever."""
+def test_a_file_that_is_touched_without_end(engine: Engine, emulator: Emulator, ten: Path) -> None:
+    """Links, attributes, a network file system's clock: what it holds is what was sent."""
     moments = iter(range(10**6))
 
-    def change(_run: object, event: object) -> None:
-        if isinstance(event, Checking) or (event.__class__.__name__ == "PartSent"):
+    def touch(_run: object, event: object) -> None:
+        if isinstance(event, Checking | PartSent):
             os.utime(ten, ns=(next(moments), next(moments)))
 
-    engine.on_event = change
+    engine.on_event = touch
     run = engine.upload(ten)
+    assert run.done.verified == "etag"
+    looked = [event for event in run.of(Checking) if "touched" in event.what]
+    assert len(looked) == 2, "all that was sent is read again twice before it is believed"
+    assert stored_parts(emulator.requests) == dict.fromkeys(range(10), 1)
+    assert_same(emulator, ten)
+
+
+def test_a_file_that_never_comes_to_rest(engine: Engine, emulator: Emulator, ten: Path) -> None:
+    """Changed whenever it was hashed again: given up on, not gone round for ever."""
+    changes = iter(range(10**6))
+
+    def change(_run: object, event: object) -> None:
+        if isinstance(event, PartSent):
+            with ten.open("r+b") as file:
+                file.seek(3 * BLOCK)
+                file.write(b"%d" % next(changes))
+
+    engine.on_event = change
+    run = engine.upload(ten, resend_changed=True)
     assert run.code == 66 and "keeps changing" in run.said
     assert no_object(emulator)
+
+
+def test_emptied(engine: Engine, emulator: Emulator, ten: Path) -> None:
+    """There is nothing to go on with; and no object of old parts is made either."""
+    emulator.faults.add(call="part", part="3-", status=503)
+    run = engine.upload(ten, attempts=1)
+    os.truncate(ten, 0)
+    emulator.faults.clear()
+    for resend in (False, True):
+        again = engine.resume(run.journal_id, resend_changed=resend)
+        assert again.code == 66 and "is empty now" in again.said
+    assert no_object(emulator)
+
+
+def test_a_file_system_that_goes_away(
+    engine: Engine, emulator: Emulator, ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a network even looking at an open file can fail."""
+    real = os.fstat
+
+    def lost(fd: int) -> os.stat_result:
+        if len(stored_parts(emulator.requests)) == 10 and os.path.samestat(real(fd), ten.stat()):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(fd)
+
+    monkeypatch.setattr(os, "fstat", lost)
+    run = engine.upload(ten)
+    assert run.code == 66 and "can't be looked at any more" in run.said
+    assert no_object(emulator)
+    monkeypatch.undo()
+    assert engine.resume(run.journal_id).done.parts_sent == 0
+    assert_same(emulator, ten)

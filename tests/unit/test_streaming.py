@@ -312,7 +312,7 @@ def test_the_exact_size(size: int) -> None:
 def test_check_exact() -> None:
     check_exact(5, None)
     check_exact(5, 5)
-    with pytest.raises(SourceError, match="must have 1,006"):
+    with pytest.raises(SourceError, match="not the 1,006"):
         check_exact(5, 1006)
 
 

@@ -104,6 +104,7 @@ class Calls:
         self._record = record
         self._drive = drive
         self._rotated = rotated
+        self._may_write: set[str | None] = set()  # tags of key pairs that wrote in this run
 
     @property
     def _key(self) -> str:
@@ -124,7 +125,13 @@ class Calls:
         """
         headers = headers_of(self._record, first=True)
         initiated = self._drive.call("Initiate", lambda: self._client.initiate(self._key, headers))
+        self._may_write.add(initiated.answer.credentials_tag)
         self._record.begin(initiated.upload_id, initiated.block_size)
+
+    def written(self) -> None:
+        """A part was acknowledged: the keys of this moment may write. For a worker."""
+        credentials = self._client.current_credentials()
+        self._may_write.add(None if credentials is None else credentials.tag)
 
     def page_job(self, listing: Listing) -> Callable[[], PartsPage | ServerError]:
         """A job that fetches the next page of the part list.
@@ -171,14 +178,16 @@ class Calls:
     def refusal_behind(self, error: NetworkError) -> UFileError:
         """What a broken connection was: a server that refuses early and closes looks the same.
 
-        For a worker. One cheap call tells: it is refused as well, or it was the network.
+        For a worker. One cheap call tells: it is refused as well, or it was the network. Keys that
+        have written in this run are good ones; where those may not list, nothing is told.
         """
         if not error.reset or error.stale:
             return error
         try:
             self._client.list_parts(self._upload_id, limit=1)
         except CredentialsRefused as refusal:
-            return refusal
+            if refusal.credentials_tag not in self._may_write:
+                return refusal
         except UFileError:
             pass
         return error
@@ -249,6 +258,11 @@ class Calls:
                 if isinstance(error, Refused):
                     return Fate.DEAD if speaks_of_the_id(error) else Fate.LIVES
                 raise
+            except CredentialsRefused as error:
+                # Keys that may write and not list, as in `page_job`.
+                if self._rotated(error.credentials_tag):
+                    raise
+                return Fate.UNKNOWN
             return Fate.LIVES
 
         return self._drive.call("the part list", job)

@@ -25,6 +25,9 @@ __all__ = ["FileUpload"]
 _CHANGES_AT_MOST = 5
 """How often a file may change under `--resend-changed` before the upload gives up on it."""
 
+_EQUAL_PASSES = 2
+"""How often all that was sent has to be found in a file that is touched without end."""
+
 
 class FileUpload(Upload):
     """The upload of one file in parts."""
@@ -42,6 +45,7 @@ class FileUpload(Upload):
         self._identity = source.identity()
         self._etag: str | None = None
         self._changes = 0
+        self._equal_passes = 0
         check_size(self._identity.size)
 
     def size(self) -> int:
@@ -52,7 +56,16 @@ class FileUpload(Upload):
         plan = Plan(self.size(), self._block_size())
         self.context.progress.parts = plan.count
         self._tell(plan)
-        if self.resumed and document.source != self._identity:
+        if self.size() == 0:
+            raise SourceChanged(
+                f"{self._source.name} is empty now, and parts of it were sent",
+                hint=f"give that upload up: ufile abort {self.record.journal_id}"
+                if self.record.journal_id
+                else None,
+            )
+        looked = self.resumed and document.source != self._identity
+        before = (self.context.progress.parts_sent, self.context.progress.parts_changed)
+        if looked:
             self._look_for_changes()
         # Only now, after the comparison: a wrong --file must not stick in the journal.
         path = str(self._source.path)
@@ -68,6 +81,8 @@ class FileUpload(Upload):
         self._etag = None
         self.drive.run(feed)
         self.resumed = True
+        after = (self.context.progress.parts_sent, self.context.progress.parts_changed)
+        self._equal_passes = self._equal_passes + 1 if looked and before == after else 0
 
     def own_etag(self) -> str | None:
         if self._etag is not None:
@@ -85,7 +100,12 @@ class FileUpload(Upload):
         identity = self._source.identity()
         if identity == self._identity:
             return True
-        self._changes += 1
+        if identity.size == self._identity.size and self._equal_passes >= _EQUAL_PASSES:
+            # Links, attributes, a network file system's clock: content is what counts, and each
+            # time that it was read again it was what was sent.
+            return True
+        if not self._equal_passes:
+            self._changes += 1
         if self._changes > _CHANGES_AT_MOST:
             raise SourceChanged(f"{self._source.name} keeps changing while it is uploaded")
         self._identity = identity

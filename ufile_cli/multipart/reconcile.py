@@ -59,9 +59,15 @@ def judge(journalled: str | None, found: Found | None, *, listed: bool, size: in
         # Not even an ETag: the journal's word and the right size, or nothing.
         known = journalled is not None and found.size == size
         return Verdict.KEEP if known else Verdict.SEND
-    if journalled == found.etag:
+    if journalled == found.etag or (journalled is not None and _same_sha1(journalled, found.etag)):
         return Verdict.KEEP
     return Verdict.CHECK if can_be_checked(found.etag, size) else Verdict.SEND
+
+
+def _same_sha1(one: str, other: str) -> bool:
+    """Whether two ETags say one SHA-1: a list may dress it otherwise than UploadPart did."""
+    digest = decode_part_etag(one)
+    return digest is not None and digest == decode_part_etag(other)
 
 
 def can_be_checked(etag: str, size: int) -> bool:

@@ -79,8 +79,17 @@ class FileSource:
         return cls(Path(os.path.realpath(path)), fd, Path(path).name or str(path))
 
     def identity(self) -> Identity:
-        """Size, times and inode of the open file, as they are now."""
-        status = os.fstat(self._fd)
+        """Size, times and inode of the open file, as they are now.
+
+        Raises:
+            SourceError: the file system of the network has lost it.
+        """
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise SourceError(
+                f"{_printable(self.name)} can't be looked at any more: {error.strerror or error}"
+            ) from error
         return Identity(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:

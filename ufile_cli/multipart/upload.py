@@ -312,6 +312,7 @@ class Upload(ABC):
                 if isinstance(error, NetworkError):
                     raise self.calls.refusal_behind(error) from error
                 raise
+            self.calls.written()
             digests = content.digests()
             if matches_part(etag, digests) is False:
                 raise PartCorrupted(
@@ -345,5 +346,6 @@ class Upload(ABC):
     def lost(self, parts: Iterable[tuple[int, int]]) -> None:
         """The journal had these parts (number, bytes) as up, but the server does not have them."""
         for number, length in parts:
-            self.context.progress.parts_reused -= 1
+            # One that this run has sent was never counted as reused.
+            self.context.progress.parts_reused = max(0, self.context.progress.parts_reused - 1)
             self.context.emit(PartLost(number, length))
