@@ -138,7 +138,8 @@ class Concurrency:
     def _glance(self, each: float, _part: float, now: float) -> None:
         self._learn(each)
         if self._enough() <= self.settled:
-            self.settled = self._enough()
+            do = each * self.threads >= _AS_MUCH * self._best
+            self.settled = self.threads if do else self._enough()
             self._rest(now)
         else:
             self._phase = "climb"
