@@ -243,7 +243,7 @@ def auto(bench: Bench) -> None:
     """-j auto beside fixed numbers."""
     ways: list[tuple[str, dict[str, Any], Sequence[int], int]] = [
         ("loopback", {}, (1, 2, 4, 16), 256),
-        ("WAN", WAN, (64,), 4096 if bench.full else 512),
+        ("WAN", WAN, (64,), 4096 if bench.full else 1024),
     ]
     if bench.full:
         ways += [
