@@ -215,15 +215,15 @@ class _Conversation:
             try:
                 self._drop(length - len(rest), len(rest))
                 self._pause()
-                busy = self._sink.ways.busy_above
-                if busy and flying > busy:
-                    self._send(503, b'{"RetCode": -1, "ErrMsg": "slow down"}')
-                    return
-                number = int(query["partNumber"][0])
-                body = b'{"PartNumber": %d}' % number
-                self._send(200, body, etag=self._sink.part_etag(number))
             finally:
+                # Before the answer: who has it may send the next part on another connection.
                 counts.part_ends()
+            busy = self._sink.ways.busy_above
+            if busy and flying > busy:
+                self._send(503, b'{"RetCode": -1, "ErrMsg": "slow down"}')
+                return
+            number = int(query["partNumber"][0])
+            self._send(200, b'{"PartNumber": %d}' % number, etag=self._sink.part_etag(number))
             return
         body = self._whole(rest, length)
         self._pause()

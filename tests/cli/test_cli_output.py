@@ -87,6 +87,20 @@ def test_early_failures_are_json_too(ufile: Ufile, arguments: tuple[str, ...], c
     assert outcome.json["exit_code"] == code and outcome.json["error"]["message"]
 
 
+def test_the_number_that_auto_came_to(ufile: Ufile, path: Path) -> None:
+    outcome = ufile("upload", "demo", "big", str(path), "-j", "auto", "--json")
+    assert outcome.code == 0
+    threads = outcome.json["threads"]
+    assert 1 <= threads <= 64
+    assert f", {threads} threads\n" in outcome.err
+
+
+def test_a_number_that_was_given_is_not_told_again(ufile: Ufile, path: Path) -> None:
+    outcome = ufile("upload", "demo", "big", str(path), "-j", "2", "--json")
+    assert outcome.json["threads"] == 2
+    assert "threads" not in outcome.err
+
+
 def test_what_was_reused(ufile: Ufile, emulator: Emulator, path: Path) -> None:
     journal = interrupted(ufile, emulator, path)
     result = ufile("resume", journal, "--json").json

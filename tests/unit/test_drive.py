@@ -28,6 +28,7 @@ from ufile_cli.errors import (
     Stopped,
     UFileError,
 )
+from ufile_cli.multipart.concurrency import START
 from ufile_cli.multipart.drive import GRACE, Drive, Task
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.multipart.workers import Crew, Outcome, Stop
@@ -110,9 +111,11 @@ class World:
         threads: int = 2,
         policy: RetryPolicy | None = None,
         rotated: Callable[[str | None], bool] = lambda _tag: False,
+        auto: bool = False,
     ) -> Drive:
         drive = Drive(
             threads=threads,
+            auto=auto,
             policy=policy or RetryPolicy(),
             stop=Stop(),
             emit=self.events.append,
@@ -147,6 +150,7 @@ class Parts:
     messages: list[object] = field(default_factory=list)
     down: tuple[float, float] = (0.0, 0.0)
     watch: Callable[[], None] = lambda: None
+    size: int = 0
 
     def __post_init__(self) -> None:
         self.queue = deque(sorted(self.scripts))
@@ -181,7 +185,10 @@ class Parts:
             self.begun.append((self.world.now - 1000, number, attempt))
             self.watch()
 
-        return Task(job, lambda _: self.sent.append(number), f"part {number}", number, begun)
+        def done(_: object) -> None:
+            self.sent.append(number)
+
+        return Task(job, done, f"part {number}", number, begun, size=self.size)
 
 
 def dead(times: int = 1) -> list[UFileError | float]:
@@ -267,6 +274,26 @@ def test_an_outage_is_one_probe_at_a_time_and_ends() -> None:
     last = max(at for at, _, _ in parts.begun)
     assert last < ended.seconds + 3 + 5
     assert all(attempt == 1 for at, _, attempt in parts.begun if at > ended.seconds + 3)
+
+
+def test_an_outage_does_not_leave_auto_with_one_thread() -> None:
+    world = World()
+    parts = Parts(world, {number: [] for number in range(20)}, down=(1000.0, 1100.0), size=4096)
+    drive = world.drive(threads=64, auto=True)
+    numbers: list[int] = []
+    parts.watch = lambda: numbers.append(drive.threads)
+    drive.run(parts)
+    assert min(numbers) < START
+    assert drive.threads >= START
+
+
+def test_auto_is_told_how_long_parts_took_and_how_many_were_in_flight() -> None:
+    world = World()
+    parts = Parts(world, {number: [] for number in range(200)}, size=4096)
+    drive = world.drive(threads=64, auto=True)
+    drive.run(parts)
+    # However many there are, each takes its second: the line is never full.
+    assert drive.settled == 64
 
 
 def test_a_probe_that_hangs_is_the_only_one() -> None:

@@ -57,6 +57,7 @@ class Task:
         begun: told the attempt's number, in the coordinator, before the job is handed out.
         remote: whether the server had to answer for the job to succeed.
         size: bytes that it sends; tells `-j auto` how much gets through, 0 where it says nothing.
+        handed_out: when the last attempt began, by the drive's clock.
     """
 
     job: Callable[[], object]
@@ -67,6 +68,7 @@ class Task:
     remote: bool = True
     size: int = 0
     trial: Trial = field(default_factory=Trial)
+    handed_out: float = 0.0
 
 
 class Feed(Protocol):
@@ -222,6 +224,7 @@ class Drive:
         task.trial.attempt += 1
         if task.begun is not None:
             task.begun(task.trial.attempt)
+        task.handed_out = self._clock()
         self._flying.add(task)
         self._crew.submit(task, task.job)
 
@@ -269,13 +272,15 @@ class Drive:
     def _succeeded(self, task: Task) -> None:
         now = self._clock()
         if self.concurrency is not None and task.size:
-            self.concurrency.sent(task.size, now)
+            self.concurrency.sent(task.size, task.handed_out, now, self._crew.busy + 1)
         if not task.remote:
             return
         seconds = self._outage.succeeded(now)
         if seconds is None:
             return
         self._emit(OutageEnded(seconds))
+        if self.concurrency is not None:
+            self.concurrency.anew(now)
         waiting, self._waiting = self._waiting, []
         for _, _, other in waiting:
             other.trial.anew()
@@ -299,8 +304,8 @@ class Drive:
         if trial.failed_first is None:
             trial.failed_first = now
         if error.transient:
-            if self.concurrency is not None:
-                self.concurrency.trouble(now)
+            if self.concurrency is not None and not self._outage.active:
+                self.concurrency.trouble(task.handed_out, now)
             self._outage.failed(now)
             if self._outage.active and task is self._probing:
                 self._outage.probes += 1  # what was in flight when it began was none
