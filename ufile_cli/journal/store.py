@@ -430,8 +430,7 @@ class Store:
 
     def _remove_files(self, path: Path) -> None:
         """All of a journal but its lock, the document first: the rest means nothing without it."""
-        log = path.with_suffix(".parts.jsonl")
-        for name in (path, log, *(file.with_name(file.name + ".new") for file in (path, log))):
+        for name in (path, path.with_suffix(".parts.jsonl")):
             remove(name, self._layer)
 
     # -- reading -------------------------------------------------------------------------------
@@ -482,9 +481,8 @@ def _touched(path: Path) -> float:
 
 def _read_file(path: Path | str) -> bytes:
     """The content of a regular file of ours; links, devices and others' files are refused."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a symbolic link") from error
