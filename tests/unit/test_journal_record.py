@@ -47,6 +47,7 @@ class Switched(FileLayer):
         self.fails: str | None = None
         self.opened: set[int] = set()
         self.flushes = 0
+        self.replaced: list[str] = []
         self.during_fsync: Callable[[], None] = lambda: None
 
     def _call(self, name: str) -> None:
@@ -67,6 +68,10 @@ class Switched(FileLayer):
         self.flushes += 1
         self.during_fsync()
         super().fsync(fd)
+
+    def rename(self, old: Path, new: Path) -> None:
+        super().rename(old, new)
+        self.replaced.append(new.name.split(".", 1)[1])
 
     def unlink(self, path: Path) -> None:
         self._call("unlink")
@@ -296,6 +301,20 @@ def test_rewrites_are_ever_further_apart(tmp_path: Path) -> None:
     assert lines == [
         number + 1 - max(at for at in rewritten if at <= number + 1) for number in range(3000)
     ], "what the document has is no longer in the log"
+    record.close()
+
+
+def test_the_order_in_which_document_and_log_are_replaced(tmp_path: Path) -> None:
+    """The old log is needed until the document is durable; only a receipt is without a log."""
+    layer = Switched()
+    record = Store(tmp_path, layer=layer).create(new_document())
+    assert layer.replaced == ["parts.jsonl", "json"]
+    layer.replaced.clear()
+    record.begin("U", BLOCK)
+    assert layer.replaced == ["json", "parts.jsonl"]
+    layer.replaced.clear()
+    record.finish({"size": 0, "parts": 0})
+    assert layer.replaced == ["json"]
     record.close()
 
 

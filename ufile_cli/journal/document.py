@@ -109,6 +109,13 @@ class JournalDocument:
         """Bytes of the source where they are known: a file's size, or a stream's once it ended."""
         return self.size if self.size is not None else self.stream_size
 
+    @property
+    def most_parts(self) -> int:
+        """How many parts there can be; an empty source has one."""
+        if self.total is None or self.blocksize is None:
+            return MAX_PARTS
+        return max(1, -(-self.total // self.blocksize))
+
     def fields(self, parts: PartTable | None) -> dict[str, Any]:
         """Every field but the two long lists, as JSON types."""
         return {
@@ -280,9 +287,7 @@ class JournalDocument:
             return None
         if not self.uploadid:
             raise Damage("its upload id is empty")
-        limit = MAX_PARTS
-        if self.total is not None:
-            limit = max(1, -(-self.total // self.blocksize))
+        limit = self.most_parts
         parts = PartTable(self.blocksize)
         first = 0
         for row in rows:

@@ -285,7 +285,7 @@ class JournalRecord(Record):
         document = self.document
         document.rewrites += 1
         document.updated_at = self._now()
-        self._written = len(self.parts) if self.parts is not None else 0
+        self._written = len(self.parts or ())
         finished = document.state == "finished"
         newborn = document.rewrites == 1
         head = [head_line(document.uploadid, document.rewrites)]
