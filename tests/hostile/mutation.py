@@ -38,15 +38,15 @@ UNIT = "tests/unit/"
 EDGES = "tests/hostile/test_core_edges.py"
 CRASH = (UNIT + "test_journal_locks.py", "tests/crash/test_damage.py",
          "tests/crash/test_file_layer.py")  # fmt: skip
-DOCUMENT = (UNIT + "test_journal_parts.py", UNIT + "test_journal_rows.py",
-            UNIT + "test_journal_document.py")  # fmt: skip
+DOCUMENT = (UNIT + "test_journal_document.py", UNIT + "test_journal_rows.py",
+            UNIT + "test_journal_parts.py")  # fmt: skip
 TESTS: dict[str, tuple[str, ...]] = {
     "ufile_cli.etag": (EDGES, UNIT + "test_etag.py"),
     "ufile_cli.multipart.plan": (EDGES, UNIT + "test_plan.py"),
     "ufile_cli.multipart.reconcile": (EDGES, UNIT + "test_reconcile.py"),
     "ufile_cli.multipart.retry": (UNIT + "test_retry.py",),
     "ufile_cli.us3.signing": (UNIT + "test_signing.py",),
-    "ufile_cli.journal.parts": DOCUMENT,
+    "ufile_cli.journal.parts": DOCUMENT[::-1],
     "ufile_cli.journal.partlog": (*DOCUMENT, "tests/crash/test_damage.py"),
     "ufile_cli.journal.document": (EDGES, *DOCUMENT, "tests/crash/test_damage.py"),
     "ufile_cli.journal.durable": (UNIT + "test_journal_durable.py", *CRASH),

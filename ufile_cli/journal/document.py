@@ -180,27 +180,27 @@ class JournalDocument:
             yield head.encode() + b"\n"
             return
         yield head[: head.rindex("}")].rstrip().encode()
-        end = parts.end if parts is not None else 0
         yield b',\n "sha1list": ['
-        if parts is not None:
-            extra = map(parts.extra_digests, range(parts.last_extra + 1))
-            yield from _in_rows(
-                f'"{encode_digests(digests)}"' if digests else "null" for digests in extra
-            )
+        if parts is None:
+            parts = PartTable(BLOCK)  # lists nothing
+        extra = map(parts.extra_digests, range(parts.last_extra + 1))
+        yield from _in_rows(
+            f'"{encode_digests(digests)}"' if digests else "null" for digests in extra
+        )
         yield b'],\n "etaglist": ['
-        if parts is not None:
-            for first in range(0, end, _ROW):
-                stop = min(end, first + _ROW)
-                if first:
-                    yield b",\n"
-                plain = parts.plain(first, stop)
-                if plain is not None:
-                    yield _encode_plain(plain)
-                else:
-                    etags = map(parts.etag, range(first, stop))
-                    yield ",".join(
-                        "null" if etag is None else json.dumps(etag) for etag in etags
-                    ).encode()
+        end = parts.end
+        for first in range(0, end, _ROW):
+            stop = min(end, first + _ROW)
+            if first:
+                yield b",\n"
+            plain = parts.plain(first, stop)
+            if plain is not None:
+                yield _encode_plain(plain)
+            else:
+                etags = map(parts.etag, range(first, stop))
+                yield ",".join(
+                    "null" if etag is None else json.dumps(etag) for etag in etags
+                ).encode()
         yield b"]\n}\n"
 
     @classmethod
@@ -319,7 +319,7 @@ def _split(text: bytes) -> tuple[bytes, Iterator[list[Any]]] | None:
     inside a JSON string, so the layout that `chunks` writes can be told from everything else.
     """
     begin = text.rfind(_LIST)
-    if begin < 0 or not text.endswith(_TAIL) or text.find(_LIST) != begin:
+    if begin == -1 or not text.endswith(_TAIL):
         return None
     begin += len(_LIST)
     return text[:begin] + _TAIL, _rows(text, begin, len(text) - len(_TAIL))
@@ -328,15 +328,15 @@ def _split(text: bytes) -> tuple[bytes, Iterator[list[Any]]] | None:
 def _rows(text: bytes, begin: int, end: int) -> Iterator[list[Any]]:
     while begin < end:
         comma = text.find(b",\n", begin, end)
-        stop = end if comma < 0 else comma
+        stop = end if comma == -1 else comma
         try:
             row = json.loads(b"[" + text[begin:stop] + b"]", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise Damage(f"it is not whole JSON ({_short(error)})") from error
-        if not row or (comma >= 0 and comma + 2 == end):
+        begin = stop + 2
+        if not row or begin == end:  # nothing stands before a comma, or behind the last one
             raise Damage("it is not whole JSON (a row of its etaglist is empty)")
         yield row
-        begin = end if comma < 0 else comma + 2
 
 
 def _encode_plain(digests: bytes) -> bytes:
@@ -501,7 +501,7 @@ def _no_number(text: str) -> float:
 
 
 def _short(error: Exception) -> str:
-    return str(error).split(":", maxsplit=1)[0][:80] or type(error).__name__
+    return str(error).partition(":")[0]
 
 
 class _Reader:
