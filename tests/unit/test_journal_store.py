@@ -395,10 +395,13 @@ def test_what_is_up_already_is_taken_over(store: Store) -> None:
 
 
 def test_nothing_is_taken_over_where_nothing_was_begun(store: Store) -> None:
-    document = a_document(journal_id="", rewrites=0, uploadid=None, blocksize=None)
-    store.create(document, Record(document, None)).close()
-    view = store.peek(document.journal_id)
-    assert (view.parts, view.document.state, view.document.pid) == (None, "running", os.getpid())
+    """Parts without an upload id, or the other way round, are nothing that was begun."""
+    for upload_id, parts in ((None, None), (None, PartTable(4 * MIB)), ("U", None)):
+        document = a_document(journal_id="", rewrites=0, uploadid=upload_id)
+        store.create(document, Record(document, parts)).close()
+        view = store.peek(document.journal_id)
+        assert (view.parts_done, view.document.uploadid) == (0, upload_id)
+        assert (view.document.state, view.document.pid) == ("running", os.getpid())
 
 
 def test_a_journal_that_cannot_be_written_is_let_go_of(store: Store, layer: Counting) -> None:
