@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ufile_cli.etag import BLOCK, object_etag, part_etag
+from ufile_cli.journal import document as document_module
 from ufile_cli.journal.document import Damage, JournalDocument
 from ufile_cli.journal.parts import PartTable
 
@@ -99,6 +100,33 @@ def test_neither_written_nor_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) ->
     pieces = list(document(count * BLOCK, BLOCK).chunks(opaque))
     assert len(pieces) < 20
     assert max(map(len, pieces)) <= 4096 * 32
+
+
+def test_a_row_of_plain_etags_is_read_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one takes ten times as long."""
+
+    def one_by_one(*_: object) -> None:
+        pytest.fail("a part was read on its own")
+
+    monkeypatch.setattr(document_module, "record_part", one_by_one)
+    for count in (1, 4095, 4097):
+        parts = table(random.Random(1), count, BLOCK, mixed=False)
+        text = b"".join(document(count * BLOCK, BLOCK).chunks(parts))
+        _, read = JournalDocument.parse(text, "abcdefgh")
+        assert read is not None and list(read.etags()) == list(parts.etags())
+
+
+@pytest.mark.parametrize("name", ["etaglist", "sha1list"])
+def test_a_document_without_one_of_its_lists(name: str) -> None:
+    raw = json.loads(b"".join(document(BLOCK, BLOCK).chunks(PartTable(BLOCK))))
+    del raw[name]
+    for text in (
+        json.dumps(raw),
+        json.dumps(raw, indent=1) + "\n",
+        json.dumps(raw)[:-2] + "]\n}\n",
+    ):
+        _, read = JournalDocument.parse(text.encode(), "abcdefgh")
+        assert read is not None and len(read) == 0
 
 
 def test_more_rows_than_there_can_be_parts() -> None:
