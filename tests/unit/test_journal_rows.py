@@ -129,6 +129,21 @@ def test_a_document_without_one_of_its_lists(name: str) -> None:
         assert read is not None and len(read) == 0
 
 
+@pytest.mark.parametrize("last", ["sha1list", "etaglist", "novelty"])
+def test_fields_in_another_order(last: str) -> None:
+    """An object of JSON has none; somebody's editor may have written it."""
+    parts = table(random.Random(1), 10, 8 * BLOCK, mixed=True)
+    parts.record(3, "opaque]", None)
+    raw = {"novelty": ["x"], **json.loads(b"".join(document(80 * BLOCK, 8 * BLOCK).chunks(parts)))}
+    raw[last] = raw.pop(last)
+    for indent in (None, 0, 1, 2):
+        text = json.dumps(raw, indent=indent) + "\n"
+        _, read = JournalDocument.parse(text.encode(), "abcdefgh")
+        assert read is not None
+        assert list(read.etags()) == list(parts.etags())
+        assert [read.digests(n) for n in range(10)] == [parts.digests(n) for n in range(10)]
+
+
 def test_more_rows_than_there_can_be_parts() -> None:
     parts = table(random.Random(1), 4097, BLOCK, mixed=False)
     text = b"".join(document(4096 * BLOCK, BLOCK).chunks(parts))

@@ -316,13 +316,17 @@ def _split(text: bytes) -> tuple[bytes, Iterator[list[Any]]] | None:
     """A document without its etags, and these row by row; None for one that is laid out otherwise.
 
     Parsed as a whole, a million etags would stand in memory three times. A line break can't stand
-    inside a JSON string, so the layout that `chunks` writes can be told from everything else.
+    inside a JSON string, so the layout that `chunks` writes can be told from everything else; a
+    bracket in the rows may be the end of the list, with another field behind it.
     """
     begin = text.rfind(_LIST)
     if begin == -1 or not text.endswith(_TAIL):
         return None
     begin += len(_LIST)
-    return text[:begin] + _TAIL, _rows(text, begin, len(text) - len(_TAIL))
+    end = len(text) - len(_TAIL)
+    if text.find(b"]", begin, end) != -1:
+        return None
+    return text[:begin] + _TAIL, _rows(text, begin, end)
 
 
 def _rows(text: bytes, begin: int, end: int) -> Iterator[list[Any]]:
