@@ -423,6 +423,15 @@ def test_another_destination_is_damage(name: str, value: Any) -> None:
         parse(base(**{name: value}))
 
 
+@pytest.mark.parametrize("name", ["state", "kind"])
+def test_states_and_kinds_that_do_not_exist(name: str) -> None:
+    """Said as such; a document of an early version has no checksum that would find it as well."""
+    raw = base(**{name: "odd"})
+    del raw["destination_crc"]
+    with pytest.raises(Damage, match=f"its {name} is none that exists"):
+        parse(raw)
+
+
 def test_it_belongs_to_its_name() -> None:
     with pytest.raises(Damage, match="another journal id"):
         JournalDocument.parse(json.dumps(base()).encode(), "zzzzzzzz")
