@@ -299,6 +299,7 @@ def test_a_document_to_the_letter() -> None:
     assert raw["etaglist"] == [ETAG, None, "opaque"]
     document, _ = parse(raw)
     text = b"".join(replace(document, uploadid=None, blocksize=None).chunks(None))
+    assert text.startswith(b'{\n "version": 1,\n "journal_id": "0a1b2c3d",\n')
     assert text.endswith(b',\n "sha1list": [],\n "etaglist": []\n}\n')
     assert json.loads(text)["pausepartnumber"] == 0
     receipt = b"".join(replace(document, state="finished").chunks(None))
@@ -429,6 +430,14 @@ def test_states_and_kinds_that_do_not_exist(name: str) -> None:
     raw = base(**{name: "odd"})
     del raw["destination_crc"]
     with pytest.raises(Damage, match=f"its {name} is none that exists"):
+        parse(raw)
+
+
+@pytest.mark.parametrize("name", ["header", "meta"])
+def test_headers_that_are_no_text(name: str) -> None:
+    raw = base(**{name: {"a": "b", "c": 1}})
+    del raw["destination_crc"]
+    with pytest.raises(Damage, match=f"its field {name} is missing or of a wrong type"):
         parse(raw)
 
 
