@@ -153,7 +153,7 @@ class Engine:
     def _start(self, record: JournalRecord, source: FileSource, changes: dict[str, Any]) -> Run:
         policy_names = ("attempts", "interval", "patience")
         policy = {name: changes.pop(name) for name in policy_names if name in changes}
-        options = replace(self.options, policy=replace(self.policy, **policy), **changes)
+        options = replace(self.options, policy=self.policy._replace(**policy), **changes)
         run = Run(record.document.journal_id)
         client = Client(
             Endpoint.parse(self.url).address("demo"),

@@ -27,13 +27,14 @@ except SystemExit as end:
     code = end.code
 finally:
     sys.stdout.flush()
-    print("\\nLOADED " + json.dumps([code, sorted(set(n.partition(".")[0] for n in sys.modules))]))
+    print("\\nLOADED " + json.dumps([code, sorted(sys.modules)]))
 """
 
 
-def loaded_by(ufile: Ufile, *arguments: str) -> set[str]:
-    """The top-level modules that a command that ended with 0 has imported."""
-    outcome = ufile.start(command=(sys.executable, "-c", PROBE, json.dumps(arguments))).wait()
+def loaded_by(ufile: Ufile, *arguments: str, **variables: str) -> set[str]:
+    """The modules that a command that ended with 0 has imported."""
+    command = (sys.executable, "-c", PROBE, json.dumps(arguments))
+    outcome = ufile.start(command=command, env=variables).wait()
     code, names = json.loads(outcome.out.rpartition("LOADED ")[2])
     assert code in (0, None), outcome
     return set(names)
@@ -157,3 +158,21 @@ def test_no_bars_no_rich(alone: Ufile, tmp_path: Path, mode: str) -> None:
     path = make_file(tmp_path / "big", 5 * MIB)
     arguments = ("upload", "b", "k", str(path), "--endpoint", "local", "--progress", mode)
     assert "rich" not in loaded_by(alone, *arguments)
+
+
+@pytest.mark.parametrize("words", [("",), ("upload", "--st"), ("resume", ""), ("status", "--en")])
+def test_completion_needs_no_network_and_no_bars(alone: Ufile, words: tuple[str, ...]) -> None:
+    shell = {
+        "_UFILE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "ufile " + " ".join(words),
+        "COMP_CWORD": str(len(words)),
+    }
+    assert not {"requests", "urllib3", "rich"} & loaded_by(alone, **shell)
+
+
+def test_an_upload_of_a_file_pays_for_no_directory_and_no_configuration(
+    alone: Ufile, tmp_path: Path
+) -> None:
+    path = make_file(tmp_path / "big", 5 * MIB)
+    unneeded = {"ufile_cli.multipart.tree", "ufile_cli.multipart.streams", "tomllib", "difflib"}
+    assert not unneeded & loaded_by(alone, "upload", "b", "k", str(path), "--endpoint", "local")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,11 +86,15 @@ def read_profiles(path: Path, warn: Callable[[str], None] = lambda _: None) -> d
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            raw = tomllib.load(file)
+            content = file.read()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"the configuration {path} can't be read: {error.strerror}") from error
+    import tomllib  # only where there is a configuration to read
+
+    try:
+        raw = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         # The message of the parser may quote the line, and the line may be the private key's.
         where = str(error).rpartition("(")[2].rstrip(")")

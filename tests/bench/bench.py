@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from runs import (
     Client,
     Run,
     Series,
+    ServeProcess,
     SinkProcess,
     compiled_floor,
     environment,
@@ -60,7 +62,8 @@ class Bench:
         piece = random.Random(1).randbytes(BLOCK // 64)
         self.digest = _sha1_of(piece)
         self.zeros = _sha1_of(bytes(BLOCK // 64))
-        self.data = directory / "data"
+        # Named by what is in it: one that another version left is another file.
+        self.data = directory / f"data-{self.digest[:8]}"
         if not self.data.exists() or self.data.stat().st_size != 256 * BLOCK:
             with self.data.open("wb") as file:
                 for _ in range(256 * 64):
@@ -113,7 +116,7 @@ class Bench:
     def curl(self, url: str, parts: int, threads: int, *more: str) -> dict[str, Client]:
         if shutil.which("curl") is None:
             return {}
-        pieces = self.directory / "parts"
+        pieces = self.directory / f"parts-{self.digest[:8]}"
         if not pieces.exists():
             pieces.mkdir()
             with self.data.open("rb") as source:
@@ -301,9 +304,14 @@ def stream(bench: Bench) -> None:
             "ufile": bench.ufile(sink.port, bench.data, 4),
         }
         table = bench.keep(interleave("a stream, -j 4", clients, bench.rounds, sink))
+        drawn = run(
+            [*command, "--progress", "bars"], bench.env(sink.port), terminal=True, stdin=bench.data
+        )
+        if drawn.code != 0:
+            raise RuntimeError(drawn.said[-2000:])
     most = 45 + 5 * BLOCK / MIB
-    rss = table["ufile upload-stream"].rss
-    name = "peak RSS of upload-stream at 4 threads"
+    rss = max(table["ufile upload-stream"].rss, drawn.rss)
+    name = "peak RSS of upload-stream at 4 threads, with bars"
     bench.goal(name, f"45 + 5 x 4 = {most:.0f} MiB", f"{rss:.0f} MiB", rss <= most)
 
 
@@ -331,6 +339,43 @@ def resume(bench: Bench) -> None:
     calls = table["ufile resume"].runs[-1].counts["calls"]
     sent = int(calls["part"])
     bench.goal("parts sent by a resume at 50 %", "128 of 256", str(sent), sent == 128)
+
+
+def killed(bench: Bench) -> None:
+    """kill -9 in the middle, then resume, against `ufile serve`."""
+    parts, chance = 64, random.Random(3)
+    for threads in (4, 16):
+        worst = 0
+        for _ in range(5 if bench.full else 2):
+            shutil.rmtree(bench.directory / "served", ignore_errors=True)
+            (bench.directory / "served").mkdir()
+            bench.fresh()
+            with ServeProcess(bench.directory / "served", bench.state) as server:
+                env = environment(bench.state, UFILE_ENDPOINT=server.url)
+                command = [UFILE, "upload", "demo", "big", str(bench.sparse(parts))]
+                command += ["-q", "-j", str(threads), "--limit-rate", "100M"]
+                upload = subprocess.Popen(command, env=env)
+                enough = chance.randint(4, parts // 2)
+                while len(part_numbers(server)) < enough and upload.poll() is None:
+                    time.sleep(0.01)
+                upload.kill()
+                if upload.wait() == 0:
+                    raise RuntimeError("the upload was over before it could be killed")
+                resumed = run([UFILE, "resume", "--last", "-q"], env)
+                if resumed.code != 0:
+                    raise RuntimeError(resumed.said[-2000:])
+                worst = max(worst, len(part_numbers(server)) - parts)
+        bench.goal(
+            f"parts sent again after kill -9 at -j {threads}",
+            f"at most {threads}",
+            str(worst),
+            worst <= threads,
+        )
+
+
+def part_numbers(server: ServeProcess) -> list[int]:
+    """The number of each part that came, also of those that broke off."""
+    return [one["part_number"] for one in server.requests() if one["call"] == "part"]
 
 
 def small(bench: Bench) -> None:
@@ -432,7 +477,6 @@ def million(bench: Bench) -> None:
         read = journal_run("load", bench.state / "state")
         one = run([UFILE, "resume", "--last", "-q", "--json"], bench.env(sink.port))
         counts = sink.counts()
-    file.unlink()
     done = one.code == 0 and counts["calls"].get("part") == left
     bench.goal(
         "1.2 million parts: journal, resume, Finish",
@@ -446,6 +490,45 @@ def million(bench: Bench) -> None:
     )
     if not done:
         bench.notes.append(one.said[-500:])
+    served = bench.directory / "served"
+    shutil.rmtree(served, ignore_errors=True)
+    served.mkdir()
+    bench.fresh()
+    with ServeProcess(served, bench.state) as server:
+        # The server writes the table while parts come; nobody could wait for 5 TB of them here.
+        env = environment(bench.state, UFILE_ENDPOINT=server.url)
+        upload_id = initiate(server.url, "big")
+        (table,) = served.glob("*/uploads/*/parts")
+        journal_run("forge", table, parts - left)
+        journal_run("write", bench.state / "state", file, parts, left, server.url, upload_id)
+        two = run([UFILE, "resume", "--last", "-q", "--json"], env)
+        asked = server.requests()
+        peak = server.peak()
+    file.unlink()
+    shutil.rmtree(served)
+    finish = max((a["bytes_received"] for a in asked if a["call"] == "finish"), default=0)
+    sent = sum(a["call"] == "part" for a in asked)
+    bench.goal(
+        "the same against `ufile serve`, which reads that Finish",
+        "works",
+        f"{sent} parts sent, Finish of {finish / 1e6:.0f} MB: {two.wall:.0f} s; "
+        f"the server's peak {peak:.0f} MiB",
+        two.code == 0 and sent == left and finish > 30e6,
+    )
+    if two.code != 0:
+        bench.notes.append(two.said[-500:])
+
+
+def initiate(url: str, key: str) -> str:
+    """A new upload id."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port))
+    try:
+        headers = {"Host": f"demo.{host}:{port}", "Content-Type": "application/octet-stream"}
+        connection.request("POST", f"/{key}?uploads", headers=headers)
+        return str(json.loads(connection.getresponse().read())["UploadId"])
+    finally:
+        connection.close()
 
 
 def network(bench: Bench) -> None:
@@ -480,6 +563,7 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     "tls": tls,
     "stream": stream,
     "resume": resume,
+    "killed": killed,
     "small": small,
     "journal": journal,
     "auto": auto,

@@ -3,6 +3,7 @@
     python journals.py write STATE FILE PARTS LEFT    all but LEFT parts acknowledged, then paused
     python journals.py load STATE                     the one journal there is
     python journals.py many STATE RECEIPTS UNFINISHED what `status` has to look through
+    python journals.py forge TABLE PARTS              the table of `ufile serve` with these parts
 
 Each prints one JSON object. Processes of their own, so that peak memory means something.
 """
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ufile_cli.emulator.content import PartTable, StoredPart
 from ufile_cli.etag import BLOCK, part_etag
 from ufile_cli.journal.document import Identity, JournalDocument
 from ufile_cli.journal.durable import FileLayer
@@ -70,17 +72,19 @@ def document(endpoint: str, key: str, path: Path, size: int) -> JournalDocument:
     )
 
 
-def write(state: Path, file: Path, parts: int, left: int, endpoint: str) -> dict[str, Any]:
+def write(
+    state: Path, file: Path, parts: int, left: int, endpoint: str, upload_id: str = "upload"
+) -> dict[str, Any]:
     layer = CountingLayer()
     store = Store(state, layer=layer)
     digest = hashlib.sha1(bytes(BLOCK)).digest()
     etag = part_etag(digest)
     record = store.create(document(endpoint, "big", file, parts * BLOCK))
-    record.begin("upload", BLOCK)
+    record.begin(upload_id, BLOCK)
     before, begun = time.process_time(), time.monotonic()
     flushed = begun
     for number in range(parts - left):
-        record.acknowledge("upload", number, etag, digest)
+        record.acknowledge(upload_id, number, etag, digest)
         if number % 64 == 0 and (now := time.monotonic()) - flushed > 1:
             record.flush()
             flushed = now
@@ -159,11 +163,25 @@ def many(state: Path, receipts: int, unfinished: int) -> dict[str, Any]:
     return {"receipts": receipts, "unfinished": unfinished}
 
 
+def forge(table: Path, parts: int) -> dict[str, Any]:
+    """Parts of zeros that the server takes for stored, without the bytes."""
+    layout = PartTable(BLOCK)
+    digest = hashlib.sha1(bytes(BLOCK)).digest()
+    etag = part_etag(digest)
+    with table.open("wb") as file:
+        for number in range(parts):
+            part = StoredPart(number, BLOCK, etag, 0.0, True, number * BLOCK, digest)
+            file.write(layout.pack(True, part))
+    return {"parts": parts}
+
+
 def main() -> None:
     what, state, *rest = sys.argv[1:]
     if what == "write":
-        file, parts, left, endpoint = rest
-        said = write(Path(state), Path(file), int(parts), int(left), endpoint)
+        file, parts, left, endpoint, *upload_id = rest
+        said = write(Path(state), Path(file), int(parts), int(left), endpoint, *upload_id)
+    elif what == "forge":
+        said = forge(Path(state), int(rest[0]))
     elif what == "load":
         said = load(Path(state))
     else:

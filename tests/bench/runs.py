@@ -73,7 +73,8 @@ def run(
     source = stdin.open("rb") if stdin is not None else subprocess.DEVNULL
     if terminal:
         master, slave = pty.openpty()
-        process = subprocess.Popen(command, env=env, stdin=slave, stdout=slave, stderr=slave)
+        inlet = slave if stdin is None else source
+        process = subprocess.Popen(command, env=env, stdin=inlet, stdout=slave, stderr=slave)
         os.close(slave)
         out = master
     else:
@@ -149,6 +150,49 @@ class SinkProcess:
         finally:
             connection.close()
         return taken
+
+
+class ServeProcess:
+    """`ufile serve` with a log of its requests. A context manager.
+
+    Attributes:
+        url: its endpoint.
+    """
+
+    def __init__(self, directory: Path, state: Path) -> None:
+        self._log = directory / "requests.jsonl"
+        self._process = subprocess.Popen(
+            [UFILE, "serve", "--port", "0", "--dir", str(directory), "--request-log", self._log],
+            env={**environment(state), "UFILE_PUBLIC_KEY": "", "UFILE_PRIVATE_KEY": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().split()[-1]
+
+    def __enter__(self) -> ServeProcess:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What was asked so far, a record of the log each."""
+        if not self._log.exists():
+            return []
+        text = self._log.read_text("utf-8")
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def peak(self) -> float:
+        """Its peak RSS so far, MiB; nan where the system does not tell."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        found = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+        return found[0] if found else float("nan")
 
 
 @dataclass(slots=True)

@@ -316,3 +316,23 @@ def test_any_encoding(ufile: Ufile, emulator: Emulator, tmp_path: Path, encoding
     emulator.faults.add(call="initiate", status=400, message="不行")
     outcome = ufile("upload", "demo", "数据", str(path), env=env)
     assert outcome.code == 1 and "HTTP 400" in outcome.err, outcome
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"), [("--size", ("~40%", "5/~13")), ("--exact-size", ("40%", "5/13"))]
+)
+def test_status_of_a_stream_reckons_with_the_expected_size(
+    ufile: Ufile, option: str, shown: tuple[str, str]
+) -> None:
+    """A stream's size is not known; what was said of it is better than nothing."""
+    command = ("sh", "-c", f"head -c {5 * 4 * MIB} /dev/zero; exit 1")
+    outcome = ufile(
+        "upload-stream", "demo", "dump", option, "50M", "--endpoint", "local", "--", *command
+    )
+    assert outcome.code != 0
+    row = ufile("status").out.splitlines()[1].split()
+    assert "20.0/50.0" in row and all(word in row for word in shown), row
+    fields = ufile("status", ufile.only_journal()).out
+    assert f"{'parts':<18}5 of {shown[1][2:]}" in fields
+    assert f"{option:<18}50.0 MiB (52,428,800 bytes)" in fields
+    assert "--timeout         60 s" in fields

@@ -30,6 +30,7 @@ from ufile_cli.errors import (
     ServerTrouble,
     SourceError,
 )
+from ufile_cli.us3 import transport
 from ufile_cli.us3.client import Client, RequestRecord
 from ufile_cli.us3.endpoints import Endpoint
 
@@ -423,6 +424,14 @@ class TestConnections:
             assert caught.value.reset
 
 
+@pytest.fixture(params=["a send waits in the kernel", "a send never waits"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to send: the second is that of systems where the kernel ends no send by itself."""
+    if request.param == "a send never waits":
+        monkeypatch.setattr(transport, "_sends_end_after", lambda _sock, _seconds: False)
+
+
+@pytest.mark.usefixtures("either_way")
 class TestEarlyAnswers:
     BODY = b'{"RetCode": -148653, "ErrMsg": "signature"}'
     ANSWER = b"HTTP/1.1 401 No\r\nX-SessionId: s1\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -499,6 +508,32 @@ NARROW = [
 ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there does the kernel end a send")
+def test_a_block_is_one_send(start: Start) -> None:
+    """Each further one is a fight for the interpreter's lock with the other threads."""
+
+    def serve(sock: socket.socket, _number: int) -> None:
+        read_request(sock)
+        sock.sendall(OK_PART)
+        sock.recv(1)
+
+    sends = 0
+
+    def count(_frame: object, event: str, called: object) -> None:
+        nonlocal sends
+        if event == "c_call" and getattr(called, "__name__", "") == "send":
+            sends += 1
+
+    with start(serve).client() as client:
+        sys.setprofile(count)
+        try:
+            client.upload_part("k", "u", 0, Zeros(16 * transport.BLOCK_SIZE))
+        finally:
+            sys.setprofile(None)
+    assert 17 <= sends < 32  # the head and 16 blocks; some more where the server is slow
+
+
+@pytest.mark.usefixtures("either_way")
 class TestStalls:
     def test_a_slow_line_is_not_a_dead_line(self, start: Start) -> None:
         running = start(slow_reader(8192), options=NARROW)

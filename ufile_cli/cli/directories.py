@@ -38,7 +38,7 @@ def upload_directory(
     prefix: str,
     directory: str,
     *,
-    rules: Rules,
+    patterns: tuple[tuple[bool, str], ...],
     skip_existing: bool,
     dry_run: bool,
     restart: bool,
@@ -46,7 +46,12 @@ def upload_directory(
     connector: Connector,
     log: Log,
 ) -> int:
-    """Upload a directory; the exit code is the worst of its files'."""
+    """Upload a directory; the exit code is the worst of its files'.
+
+    Args:
+        patterns: as `Rules` takes them.
+    """
+    rules = Rules(patterns)
     if not Path(directory).exists():
         raise SourceError(f"{directory}: there is no such directory")
     if not Path(directory).is_dir():

@@ -7,7 +7,6 @@ failure leaves through `run`, as one short paragraph on standard error and an ex
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -42,6 +41,20 @@ COMMANDS = {
 }
 """Each command with its line in `ufile --help`; its module is `ufile_cli.cli.<name>`."""
 
+_ELSEWHERE = {
+    "cp": "upload",
+    "copy": "upload",
+    "put": "upload",
+    "sync": "upload -r",
+    "rcat": "upload-stream",
+    "ls": "status",
+    "list": "status",
+    "rm": "abort",
+    "config": "configure",
+    "login": "configure",
+}
+"""What people type who come from rclone, the AWS CLI and the like."""
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed, and not for a list of them."""
@@ -74,8 +87,11 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            meant = _ELSEWHERE.get(args[0]) or (near[0] if near else None)
+            hint = f" Did you mean ufile {meant}?" if meant else ""
             ctx.fail(f"There is no command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 

@@ -2,18 +2,25 @@
 
 Signals that were ignored when the program started stay ignored (nohup, `&`). While no upload
 runs, a signal ends the command where it stands, as an exception in the main thread.
+
+A signal that follows the first one within moments is the same one: `timeout` sends it to the
+process and then to its group, and so do shells and supervisors that pass signals on.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType
 
 from ufile_cli.errors import Stopped
 from ufile_cli.multipart.workers import Stop
 
 __all__ = ["SIGNALS", "Signals"]
+
+_ECHO = 0.3
+"""Seconds within which a further signal is the same one; a person is slower."""
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -31,7 +38,7 @@ class Signals:
         self.stop = Stop()
         self.uploading = False
         self.verbose = 0
-        self._asked = False
+        self._asked_at: float | None = None
 
     def install(self) -> None:
         """Take the signals over, apart from those that are ignored."""
@@ -41,9 +48,12 @@ class Signals:
                 signal.signal(signum, self._handle)
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        if self._asked:
+        now = time.monotonic()
+        if self._asked_at is not None:
+            if now - self._asked_at < _ECHO:
+                return
             os._exit(128 + signum)
-        self._asked = True
+        self._asked_at = now
         if self.uploading:
             self.stop.ask(signum)
         else:

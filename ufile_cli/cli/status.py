@@ -189,9 +189,9 @@ def _rows(view: View) -> list[tuple[str, object]]:
     rows += [(f"meta {name}", value) for name, value in document.meta.items()]
     rows += [(f"header {name}", value) for name, value in document.header.items()]
     rows += [
-        (f"option {name}", "forever" if value is None else value)
+        (f"--{name.replace('_', '-')}", _as_given(name, value))
         for name, value in document.options.items()
-        if value is not None or name == "patience"
+        if (value is not None or name == "patience") and name != "auto"
     ]
     rows += [
         ("begun", f"{document.created_at} on {document.host}"),
@@ -211,28 +211,55 @@ def _rows(view: View) -> list[tuple[str, object]]:
     return rows
 
 
+def _as_given(name: str, value: object) -> str:
+    """An option of the journal as a person would have typed it, or nearly."""
+    if name == "patience" and value is None:
+        return "forever"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if name in ("retry_interval", "patience", "timeout"):
+            return text.seconds(value)
+        if name == "limit_rate":
+            return text.rate(value)
+        if name in ("size", "exact_size"):
+            return f"{text.size(value)} ({text.count(int(value))} bytes)"
+    return str(value)
+
+
+def _total(view: View) -> tuple[int | None, str]:
+    """Bytes in all, and a mark where that is only what somebody expects (--size)."""
+    document = view.document
+    if document.total is not None:
+        return document.total, ""
+    for name, mark in (("exact_size", ""), ("size", "~")):
+        expected = document.options.get(name)
+        if type(expected) is int and expected >= max(1, view.bytes_done):
+            return expected, mark
+    return None, ""
+
+
 def _parts_of(view: View) -> str:
     document = view.document
     if document.result is not None:
         return text.count(int(document.result.get("parts", 0)))
-    if document.total is None or not document.blocksize:
+    total, mark = _total(view)
+    if total is None or not document.blocksize:
         return "?"
-    return text.count(-(-document.total // document.blocksize))
+    return mark + text.count(-(-total // document.blocksize))
 
 
 def _percent(view: View) -> str:
-    total = view.document.total
     if view.document.result is not None:
         return "100%"
+    total, mark = _total(view)
     if total is None:
         return "-"
-    return f"{view.bytes_done * 100 // total if total else 100}%"
+    return f"{mark}{view.bytes_done * 100 // total if total else 100}%"
 
 
 def _done(view: View) -> str:
     if view.document.result is not None:
         return text.size(view.bytes_done)
-    return text.amount(view.bytes_done, view.document.total)
+    return text.amount(view.bytes_done, _total(view)[0])
 
 
 def _table(views: list[View | Damaged], now: float) -> None:

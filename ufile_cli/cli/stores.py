@@ -7,8 +7,8 @@ import os
 import shlex
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ufile_cli.errors import JournalDamaged, UsageError
 from ufile_cli.journal.store import Listed, Store, View
@@ -22,8 +22,7 @@ def open_store() -> Store:
     return Store(state_directory(os.environ))
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(NamedTuple):
     """A journal that can't be trusted, and why."""
 
     journal_id: str

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from ufile_cli.cli.beginning import begin, file_document
-from ufile_cli.cli.directories import upload_directory
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import (
     Sending,
@@ -36,7 +35,6 @@ from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Result
 from ufile_cli.multipart.small import put, read_whole
 from ufile_cli.multipart.sources import FileSource
-from ufile_cli.multipart.tree import Rules
 from ufile_cli.progress import text
 from ufile_cli.us3.endpoints import check_bucket, check_key
 
@@ -141,11 +139,13 @@ def command(
             check_bucket(bucket)
         try:
             if recursive:
+                from ufile_cli.cli.directories import upload_directory
+
                 return upload_directory(
                     bucket,
                     key,
                     file,
-                    rules=Rules(ctx.meta[_RULES]),
+                    patterns=ctx.meta[_RULES],
                     skip_existing=skip_existing,
                     dry_run=dry_run,
                     restart=restart,

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from ufile_cli.etag import BLOCK, DIGEST_SIZE
 from ufile_cli.journal.parts import PartTable
@@ -54,8 +54,7 @@ def is_journal_id(text: str) -> bool:
     return len(text) == ID_LENGTH and all(character in ID_ALPHABET for character in text)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What tells one version of a file from another: bytes, nanoseconds, inode."""
 
     size: int

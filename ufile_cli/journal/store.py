@@ -15,9 +15,9 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from ufile_cli.errors import JournalBusy, JournalDamaged, JournalWriteError, UsageError
 from ufile_cli.journal.document import (
@@ -43,8 +43,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A journal as a looker sees it: document and log together.
 
     Attributes:
@@ -94,8 +93,7 @@ class View:
         return offset if total is None else min(offset, total)
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A journal in the directory, not read yet.
 
     Attributes:

@@ -12,9 +12,8 @@ or stores a wrong object:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ufile_cli.errors import (
     BadAnswer,
@@ -47,8 +46,7 @@ class Fate(Enum):
     UNKNOWN = "this server cannot list parts, so nobody can tell"
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """The object as the server has it.
 
     Attributes:

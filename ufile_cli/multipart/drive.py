@@ -14,7 +14,7 @@ import heapq
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from queue import Empty
 from typing import Protocol, TypeVar, cast
@@ -186,7 +186,7 @@ class Drive:
             Stopped: a signal asked to.
             UFileError: the first fatal error, or the last one when attempts or patience ended.
         """
-        self._patient = self._policy if patient else replace(self._policy, patience=0)
+        self._patient = self._policy if patient else self._policy._replace(patience=0)
         if self._stop.signum is not None:  # its message may have come while something was drained
             raise Stopped("stopped by a signal", signum=self._stop.signum)
         try:

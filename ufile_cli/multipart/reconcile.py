@@ -9,8 +9,8 @@ it may be ours (its acknowledgement was lost) or a stranger's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from ufile_cli.etag import BLOCK, decode_part_etag
 
@@ -25,8 +25,7 @@ class Verdict(Enum):
     SEND = "the server does not have it"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A part as the server lists it.
 
     Attributes:

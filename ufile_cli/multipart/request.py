@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ufile_cli.multipart.drive import GRACE
 from ufile_cli.multipart.ratelimit import RateLimit
@@ -76,8 +76,7 @@ class Context:
     grace: float = GRACE
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """An object that is there and was compared.
 
     Attributes:

@@ -13,6 +13,7 @@ clock. The states:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ufile_cli.errors import IntegrityError, ServerError, UFileError
 
@@ -24,8 +25,7 @@ BACK_AT_MOST = 10
 _LONGEST_WAIT = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How stubborn an upload is.
 
     Attributes:
@@ -101,8 +101,7 @@ class Outage:
             self.since = now
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows a failure.
 
     Attributes:

@@ -8,8 +8,7 @@ sent stays provisional, so that a wrong replay, refused later on, does not count
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ufile_cli.errors import SourceError, StreamDiffers, StreamPassed
 from ufile_cli.etag import BLOCK, matches_part, object_etag
@@ -45,8 +44,7 @@ _ANEW = "anew"
 """Among a journal's options: its upload id had died, and another one was begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamWishes:
+class StreamWishes(NamedTuple):
     """What is expected of a stream.
 
     Attributes:
@@ -383,7 +381,7 @@ class _StreamFeed:
             raise SourceError("the stream is longer than the 5 TB that an object holds")
         exact = upload.wishes.exact_size
         if exact is not None and offset + len(part) > exact:
-            raise SourceError(f"the stream is longer than the {exact:,} bytes it must have")
+            raise SourceError(f"the stream is longer than the {exact:,} bytes of --exact-size")
         if len(part) < self._reader.block_size:
             check_exact(offset + len(part), exact)  # a short part is the end; it is not sent then
         if document.stream_size is not None and offset + len(part) > document.stream_size:
@@ -474,7 +472,8 @@ def check_exact(size: int, exact: int | None) -> None:
     """
     if exact is not None and size != exact:
         raise SourceError(
-            f"the stream ended after {size:,} bytes, but must have {exact:,}: no object was made"
+            f"the stream ended after {size:,} bytes, not the {exact:,} of --exact-size: "
+            "no object was made"
         )
 
 

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ufile_cli.errors import CommandFailed, SourceError, UsageError
 from ufile_cli.etag import BLOCK, BlockHasher
@@ -248,8 +248,7 @@ class PartRead:
         return len(self.content)
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(NamedTuple):
     """The end was seen, and may be taken for the end.
 
     Attributes:
@@ -259,8 +258,7 @@ class StreamEnded:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReaderFailed:
+class ReaderFailed(NamedTuple):
     """The stream could not be read to its end."""
 
     error: BaseException

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ufile_cli.errors import (
     CredentialsRefused,
@@ -65,8 +65,7 @@ _REQUEST = 64 * 1024
 """Bytes that a request is worth to `-j auto`: small files cost more than their bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """--include and --exclude, in the order in which they were given; the last match wins.
 
     A pattern with a slash is matched against the path below the directory, one without against
@@ -87,8 +86,7 @@ class Rules:
         return admitted
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file that is in.
 
     Attributes:

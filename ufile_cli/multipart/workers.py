@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import NamedTuple
 
 __all__ = ["Crew", "Inbox", "Outcome", "Stop", "StopAsked"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A job came to its end.
 
     Attributes:
@@ -30,8 +29,7 @@ class Outcome:
     error: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class StopAsked:
+class StopAsked(NamedTuple):
     """A signal asked to stop."""
 
     signum: int

@@ -14,7 +14,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import IO, Any
@@ -141,9 +140,9 @@ class JsonLines:
 
     def _say(self, event: Event, epoch: float) -> None:
         values: dict[str, Any] = {
-            field.name: getattr(event, field.name)
-            for field in fields(event)
-            if field.name not in ("upload", "journal_id")
+            name: value
+            for name, value in zip(event._fields, event, strict=True)
+            if name not in ("upload", "journal_id")
         }
         if isinstance(event, OutageBegan):
             values["since"] = rfc3339(event.since)

@@ -15,9 +15,8 @@ for `progress`, which may be called from any thread at any time; renderers hold 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ufile_cli.progress import text
 from ufile_cli.progress.events import (
@@ -55,8 +54,7 @@ _FEWEST = 4  # samples kept however old: at 4 KB/s a block of 256 KiB comes once
 _LINGER = 0.7  # seconds a finished part stays in its line, so that lines do not jump up and down
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One upload (or a whole directory) in one line.
 
     Attributes:
@@ -77,8 +75,7 @@ class Row:
     state: State = "running"
 
 
-@dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(NamedTuple):
     """One part in flight, or waiting for its next attempt (`retry_in`, with `reason`)."""
 
     upload: str
@@ -92,8 +89,7 @@ class Lane:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A long step that sends nothing, as far as it has come."""
 
     upload: str
@@ -108,8 +104,7 @@ class Check:
         return None if not self.total else min(100, self.done * 100 // self.total)
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The server puts `parts` parts together since `elapsed` seconds."""
 
     upload: str
@@ -117,8 +112,7 @@ class Finish:
     elapsed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """All there is to show at one moment.
 
     Attributes:
@@ -423,7 +417,7 @@ class Tally:
         tree, latest = self._tree, self._latest
         row = self._tree_row(tree, now, rate) if tree else self._single_row(now, rate)
         if row is not None and self._outages:
-            row = replace(row, left=None)  # who knows
+            row = row._replace(left=None)  # who knows
         return Picture(
             overall=row,
             lanes=tuple(

@@ -16,10 +16,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
 import requests
@@ -69,8 +68,7 @@ class Body(Protocol):
     def read(self, size: int = -1, /) -> bytes | bytearray | memoryview: ...
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(NamedTuple):
     """One request as a log may show it: no Authorization, no signature, no key pair.
 
     Attributes:

@@ -10,10 +10,9 @@ that `Address.url` makes decodes to the very key it was given.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from ufile_cli.errors import EndpointError, UsageError
@@ -24,8 +23,7 @@ LOCAL = "local"
 """The endpoint of the server embedded in this very process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A region's two suffixes, without the leading dot."""
 
     public: str
@@ -63,8 +61,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _PRIVATE_NAMES = (".local", ".lan", ".internal", ".localhost", ".home.arpa", ".ucloud.cn")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One bucket's place on the wire.
 
     Attributes:
@@ -96,8 +93,7 @@ class Address:
         return self.shown + self.target(key)
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A place where buckets live, or (a custom domain) where one bucket lives.
 
     Attributes:
@@ -231,6 +227,8 @@ def _unknown_region(name: str) -> str:
     shown = name if len(name) <= 40 else name[:40] + "…"
     if name == "localhost":
         return "the endpoint localhost lacks http:// or https://"
+    import difflib
+
     near = difflib.get_close_matches(name, REGIONS, n=1, cutoff=0.6)
     guess = f"; did you mean {near[0]}?" if near else ""
     return f"{shown} is no region this version knows ({', '.join(REGIONS)}){guess}"
@@ -336,7 +334,10 @@ def check_bucket(bucket: str) -> None:
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(
             "the bucket's name must be 1 to 63 letters, digits and hyphens, with a letter or "
-            "digit at both ends"
+            "digit at both ends",
+            hint="bucket and key are two arguments: BUCKET KEY, without a scheme or a slash"
+            if "/" in bucket
+            else None,
         )
 
 

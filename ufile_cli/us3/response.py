@@ -19,8 +19,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from ufile_cli.errors import (
@@ -82,8 +81,7 @@ _SIGNATURE = re.compile(r"(UCloud\s+[^\s:]{1,200}:)[A-Za-z0-9+/]{27}=")
 _TRANSIENT = frozenset({408, 425, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The facts of one HTTP answer.
 
     Attributes:
@@ -146,8 +144,7 @@ class Answer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Initiated:
+class Initiated(NamedTuple):
     """A multipart upload has begun: its id, and the size every part but the last must have."""
 
     upload_id: str
@@ -157,8 +154,7 @@ class Initiated:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An object has come into being. What the server did not say is None."""
 
     etag: str | None
@@ -168,8 +164,7 @@ class Stored:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePart:
+class RemotePart(NamedTuple):
     """A part that the server has.
 
     Attributes:
@@ -185,8 +180,7 @@ class RemotePart:
     last_modified: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PartsPage:
+class PartsPage(NamedTuple):
     """One page of a part list; `next_marker` is never None while `truncated` is true."""
 
     parts: tuple[RemotePart, ...]
@@ -196,8 +190,7 @@ class PartsPage:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteUpload:
+class RemoteUpload(NamedTuple):
     """An upload that is neither finished nor aborted; `started_at` is a Unix time or None."""
 
     upload_id: str
@@ -205,8 +198,7 @@ class RemoteUpload:
     started_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class UploadsPage:
+class UploadsPage(NamedTuple):
     """One page of unfinished uploads; an empty `next_marker` ends the list."""
 
     uploads: tuple[RemoteUpload, ...]
@@ -214,8 +206,7 @@ class UploadsPage:
     answer: Answer
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectHead:
+class ObjectHead(NamedTuple):
     """What HEAD says of an object; `meta` has names without X-Ufile-Meta-, in lower case."""
 
     size: int

@@ -5,9 +5,9 @@ Three things the libraries do not do by themselves, through the points they offe
 - **Keys go out as they are.** requests collapses a leading `//`, urllib3 resolves dot segments of
   absolute URLs: `Adapter.request_url` hands the target on verbatim.
 - **A slow line is not a dead line.** urllib3 sends a body under the connect timeout, and a timed
-  `sendall` counts the whole block. Here the socket is non-blocking while it sends, and a clock
+  `sendall` counts the whole block. Here a send waits in the kernel for moments at most, and a clock
   runs only while nothing moves: it starts anew whenever the kernel takes bytes or its own send
-  queue shrinks. So "no byte moved for N seconds" is exact, however large the block.
+  queue shrinks. So "no byte moved for N seconds" holds however large the block is.
 - **A break tells what it was.** `Severed` knows whether the connection had carried answers before,
   and whether the peer had acknowledged anything of this request.
 
@@ -58,6 +58,7 @@ times the CPU."""
 _TLS_SLICE = 64 * 1024
 _NOTSENT_LOWAT = 128 * 1024
 _TICK = 1.0
+_MOMENT = 0.25
 _INTERIM_LIMIT = 16
 _TRAILER_LIMIT = 100
 _LINE_LIMIT = 65536
@@ -66,6 +67,7 @@ _TCP_NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}.get(sys.platform)
 # struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 behind 120 bytes. Stable ABI.
 _TCP_INFO = 11
 _BYTES_ACKED = struct.Struct("=120xQ")
+_TIMEVAL = struct.Struct("@ll")
 
 
 class Severed(ConnectionResetError):
@@ -135,6 +137,8 @@ class _Patient:
     # Set when the socket is connected and tuned; before, a proxy's CONNECT may be under way,
     # which reads and writes under the connect timeout.
     _tuned: bool = False
+    # The timeout that the socket has while it sends: None where the kernel ends a send by itself.
+    _while_sending: float | None = 0.0
     # The request could not be sent to its end: whatever is answered, no other may follow it.
     _spoiled: bool = False
     _answers: int = 0
@@ -146,6 +150,8 @@ class _Patient:
         self._answers = 0
         super().connect()  # type: ignore[misc]
         _tune(self.sock)
+        moment = min(_MOMENT, self.stall_limit / 4)
+        self._while_sending = None if _sends_end_after(self.sock, moment) else 0.0
         self._tuned = True
 
     @property
@@ -191,8 +197,10 @@ class _Patient:
             raise
 
     def _send_plain(self, sock: socket.socket, view: memoryview) -> None:
-        if sock.gettimeout() != 0.0:
-            sock.settimeout(0.0)
+        # Where the kernel ends a send after a moment, it may do the waiting before that: each
+        # return to the interpreter is a fight for its lock, several in a block otherwise.
+        if sock.gettimeout() != self._while_sending:
+            sock.settimeout(self._while_sending)
         while view:
             try:
                 view = view[sock.send(view) :]
@@ -228,15 +236,15 @@ class _Patient:
         Raises:
             TimeoutError: nothing moved.
         """
-        queued = unsent(sock)
         since = time.monotonic()
+        queued: int | None = None  # not looked at yet: most waits are over before
         while True:
             left = since + limit - time.monotonic()
             readable, writable = _ready(sock, read, write, max(0.0, min(left, _TICK, limit / 4)))
             if readable or writable:
                 return readable, writable
             now = unsent(sock)
-            if now is not None and queued is not None and now < queued:
+            if now is not None and (now > 0 if queued is None else now < queued):
                 since = time.monotonic()
             elif left <= 0:
                 raise TimeoutError(errno.ETIMEDOUT, f"no byte moved for {limit:g} s")
@@ -292,6 +300,24 @@ class _Patient:
         """Whether the peer acknowledged nothing of this request, as far as one can tell."""
         before, after = self._acknowledged_before, _acknowledged(sock)
         return before is None or after is None or after <= before
+
+
+def _sends_end_after(sock: Any, seconds: float) -> bool:
+    """Make a blocking send give back what the kernel took by then. False where it can't.
+
+    Not for TLS, which wants an unfinished write to be tried again with the very same bytes.
+    """
+    if sys.platform != "linux" or type(sock) is not socket.socket:
+        return False
+    whole, part = divmod(seconds, 1.0)
+    try:
+        limit = _TIMEVAL.pack(int(whole), max(1, int(part * 1_000_000)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.size) != bytes(
+            _TIMEVAL.size
+        )
+    except OSError:
+        return False
 
 
 def _tune(sock: Any) -> None:
