@@ -48,7 +48,15 @@ def test_digests_have_whole_lengths_and_an_end() -> None:
     for size in (0, 1, 19, 21, most + 20):
         with pytest.raises(Damage):
             decode_digests(text(size))
-    for broken in ("\u00e9", text(20)[:-1], text(20)[:-2] + "*=", 7, None):
+    for broken in (
+        "\u00e9",
+        text(20)[:-1],
+        text(20)[:-2] + "*=",
+        text(20) + "*",
+        text(20) + "\n",
+        7,
+        None,
+    ):
         with pytest.raises(Damage):
             decode_digests(broken)
 

@@ -198,7 +198,7 @@ def test_a_receipt_is_looked_at_without_its_lock(store: Store, layer: Counting) 
     (listed,) = store.listing()
     assert listed.receipt
     seen = store.look(listed)
-    assert replace(seen, parts=None) == replace(store.peek(ID), parts=None)
+    assert seen._replace(parts=None) == store.peek(ID)._replace(parts=None)
     layer.calls.clear()
     assert not store.look(listed).held
     assert not layer.calls
@@ -209,7 +209,7 @@ def test_what_only_looks_like_a_receipt_is_looked_at_as_a_whole(store: Store) ->
     path = written(store, part(1), state="running")
     with_log = store.listing()[0]
     assert not with_log.receipt
-    listed = replace(with_log, receipt=True)
+    listed = with_log._replace(receipt=True)
     assert store.look(listed).parts_done == store.look(with_log).parts_done == 1
     held = Lock.acquire(path.with_suffix(".lock"), FileLayer())
     assert held is not None
