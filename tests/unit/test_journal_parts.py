@@ -216,3 +216,13 @@ def test_how_far_digests_are_written_beside_the_etags() -> None:
     table.record(3, object_etag(digests_of(3, 1)), digests_of(3, 1))
     table.record(5, "opaque", None)
     assert table.last_extra == 3
+
+
+def test_the_first_part_that_is_not_up() -> None:
+    table = PartTable(4 * MIB)
+    table.record(1, "e", None)
+    assert table.pause == 0
+    table.record(0, "e", None)
+    assert table.pause == 2
+    table.drop(1)
+    assert table.pause == 1
