@@ -226,3 +226,22 @@ def test_the_first_part_that_is_not_up() -> None:
     assert table.pause == 2
     table.drop(1)
     assert table.pause == 1
+
+
+@pytest.mark.parametrize("block_size", [MIB, 4 * MIB, 8 * MIB])
+def test_the_digests_of_all_parts(block_size: int) -> None:
+    """What the object's ETag is reckoned from; nothing where one is missing."""
+    table, slots = PartTable(block_size), -(-block_size // BLOCK)
+    known = [digests_of(number, slots) for number in range(4)]
+    for number in (0, 1, 3):
+        table.record(number, "e", known[number])
+    assert table.all_digests(1) == known[0]
+    assert table.all_digests(2) == known[0] + known[1]
+    assert table.all_digests(3) is table.all_digests(4) is None
+    table.record(2, "e", None)
+    assert table.all_digests(4) is None
+    table.record(2, "e", known[2])
+    assert table.all_digests(4) == b"".join(known)
+    assert table.all_digests(5) is None
+    table.drop(0)
+    assert table.all_digests(4) is None
