@@ -67,6 +67,9 @@ def test_part_etags_of_one_block_and_of_several() -> None:
     assert decode_part_etag(etag_of(1, size=19)) is None
     assert decode_part_etag(etag_of(1, size=21)) is None
     assert decode_part_etag("*" + etag_of(1)) is None
+    short = base64.urlsafe_b64encode(bytes([7]) * 20).decode()
+    assert decode_part_etag(short) == bytes([7]) * 20
+    assert decode_part_etag(short + "****") is decode_part_etag("****" + short) is None
     digests = bytes(range(40))
     known = object_etag(digests)
     bare = base64.urlsafe_b64encode(base64.urlsafe_b64decode(known)[4:]).decode()
