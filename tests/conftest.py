@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from testbed import MIB, PUBLIC, SECRET, Ufile
 
 from ufile_cli import MultipartUploadUFile
 from ufile_cli.emulator.server import Emulator
+
+# No test looks at how long something took, Hypothesis's deadline of 200 ms for an example included.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

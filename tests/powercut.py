@@ -203,7 +203,7 @@ class WatchedLayer(FileLayer):
         self._files[fd] = name, inode, bool(flags & os.O_APPEND)
         return fd
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         name, inode, _ = self._files[fd]
         fault = self._step("write", self.root / name, len(data))
         if isinstance(fault, ShortWrite) and len(data) > 1:

@@ -32,7 +32,7 @@ class CountingLayer(FileLayer):
         self.bytes = 0
         self.fsyncs = 0
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         written = super().write(fd, data)
         self.bytes += written
         return written

@@ -37,10 +37,15 @@ def log(store: Store) -> Path:
 
 def snapshot(store: Store) -> dict[str, object]:
     return {
-        path.name: path.read_bytes() if stat.S_ISREG(path.lstat().st_mode) else path.lstat().st_mode
+        path.name: path.read_bytes() if small_file(path.lstat()) else path.lstat()[:7]
         for path in store.directory.iterdir()
         if path.suffix != ".lock"
     }
+
+
+def small_file(status: os.stat_result) -> bool:
+    """One that can be read; of the others (a gigabyte, a FIFO) the status has to do."""
+    return stat.S_ISREG(status.st_mode) and status.st_size < 1 << 20
 
 
 def replace_by(make: Callable[[Path], object], which: Callable[[Store], Path]) -> object:

@@ -581,7 +581,7 @@ def test_bytes_and_calls_for_a_quarter_of_a_million_parts(tmp_path: Path) -> Non
     class Unwatched(WatchedLayer):
         """Counts, without a model of what is on disk."""
 
-        def write(self, fd: int, data: bytes) -> int:
+        def write(self, fd: int, data: bytes | memoryview) -> int:
             counted.append(len(data))
             return os.write(fd, data)
 

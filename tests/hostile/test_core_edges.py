@@ -48,7 +48,15 @@ def test_digests_have_whole_lengths_and_an_end() -> None:
     for size in (0, 1, 19, 21, most + 20):
         with pytest.raises(Damage):
             decode_digests(text(size))
-    for broken in ("\u00e9", text(20)[:-1], text(20)[:-2] + "*=", 7, None):
+    for broken in (
+        "\u00e9",
+        text(20)[:-1],
+        text(20)[:-2] + "*=",
+        text(20) + "*",
+        text(20) + "\n",
+        7,
+        None,
+    ):
         with pytest.raises(Damage):
             decode_digests(broken)
 
@@ -59,6 +67,9 @@ def test_part_etags_of_one_block_and_of_several() -> None:
     assert decode_part_etag(etag_of(1, size=19)) is None
     assert decode_part_etag(etag_of(1, size=21)) is None
     assert decode_part_etag("*" + etag_of(1)) is None
+    short = base64.urlsafe_b64encode(bytes([7]) * 20).decode()
+    assert decode_part_etag(short) == bytes([7]) * 20
+    assert decode_part_etag(short + "****") is decode_part_etag("****" + short) is None
     digests = bytes(range(40))
     known = object_etag(digests)
     bare = base64.urlsafe_b64encode(base64.urlsafe_b64decode(known)[4:]).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ VECTORS = Path(__file__).parent.parent / "vectors" / "journals"
 ID = "0a1b2c3d"
 DIGEST = bytes(range(20))
 ETAG = part_etag(DIGEST)
+SOURCE = {"size": 1, "mtime_ns": 2, "ctime_ns": 3, "inode": 4}
 
 texts = st.text(max_size=20)
 names = st.dictionaries(texts, texts, max_size=4)
@@ -193,6 +194,140 @@ def test_more_parts_than_there_can_be() -> None:
         parse(base(uploadid=None))
 
 
+def test_as_many_parts_as_there_can_be() -> None:
+    parse(base(sha1list=[None] * 10))
+    document, _ = parse(base())
+    for size, most in ((0, 1), (1, 1), (BLOCK, 1), (BLOCK + 1, 2), (10 * BLOCK, 10)):
+        assert replace(document, size=size).most_parts == most
+        assert replace(document, size=None, stream_size=size).most_parts == most
+    assert replace(document, size=BLOCK, stream_size=5 * BLOCK).most_parts == 1
+    for unknown in (replace(document, size=None), replace(document, blocksize=None)):
+        assert unknown.most_parts == 10_000_000, "more than any object can have"
+
+
+def test_before_there_is_an_upload_id() -> None:
+    for changes in ({"uploadid": None}, {"blocksize": None}):
+        for etags in ([], [None, None]):
+            assert parse(base(**changes, etaglist=etags, sha1list=[]))[1] is None
+        for laid_out in (json.dumps, lambda raw: json.dumps(raw, indent=1) + "\n"):
+            with pytest.raises(Damage, match="no upload id or block size"):
+                JournalDocument.parse(laid_out(base(**changes)).encode(), ID)
+    with pytest.raises(Damage, match="its upload id is empty"):
+        parse(base(uploadid=""))
+
+
+def test_a_file_has_a_name_and_a_size_and_others_need_none() -> None:
+    lists: dict[str, Any] = {"etaglist": [], "sha1list": []}
+    for name in ("localfile", "size"):
+        with pytest.raises(Damage, match="it names no file and size"):
+            parse(base(**{name: None}))
+    crc = {"destination_crc": None}
+    for changes in ({"kind": "stream"}, {"state": "finished"}):
+        raw = base(**{**lists, **crc, **changes, "localfile": None, "size": None})
+        del raw["destination_crc"]
+        document, _ = parse(raw)
+        assert (document.localfile, document.size) == (None, None)
+
+
+EDGES: list[tuple[str, Any, Any]] = [
+    ("pid", 0, -1),
+    ("pid", 2**63, 2**63 + 1),
+    ("rewrites", 0, -1),
+    ("stream_size", 0, -1),
+    ("stream_size", 2**63, 2**63 + 1),
+    ("blocksize", 1, 0),
+    ("blocksize", 5 * 1024**3, 5 * 1024**3 + 1),
+    *(
+        ("source", {**SOURCE, name: good}, {**SOURCE, name: bad})
+        for name, good, bad in (
+            ("size", 0, -1),
+            ("mtime_ns", -(2**63), -(2**63) - 1),
+            ("mtime_ns", 2**63, 2**63 + 1),
+            ("ctime_ns", -(2**63), -(2**63) - 1),
+            ("inode", 0, -1),
+            ("inode", 2**64, 2**64 + 1),
+        )
+    ),
+    *(
+        ("options", {name: good}, {name: bad})
+        for name, good, bad in (
+            ("threads", 1, 0),
+            ("threads", 2**63, 2**63 + 2**12),
+            ("threads", 1, None),
+            ("retries", 1, 0),
+            ("retries", 1, None),
+            ("retry_interval", 0, -1),
+            ("retry_interval", 0.5, None),
+            ("patience", 0, -1),
+            ("patience", None, "for ever"),
+            ("timeout", 0, -1),
+            ("timeout", 0.5, None),
+            ("limit_rate", 1, 0),
+            ("limit_rate", None, True),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), EDGES)
+def test_the_last_good_value_and_the_first_bad_one(name: str, good: Any, bad: Any) -> None:
+    lists: dict[str, Any] = {"etaglist": [], "sha1list": []}
+    document, _ = parse(base(**lists, **{name: good}))
+    found = getattr(document, name)
+    assert (found.as_json() if isinstance(found, Identity) else found) == good
+    with pytest.raises(Damage):
+        parse(base(**lists, **{name: bad}))
+
+
+def test_etags_of_every_length_that_there_may_be() -> None:
+    for length in (1, 27, 28, 29, 256):
+        _, parts = parse(base(etaglist=["x" * length], sha1list=[]))
+        assert parts is not None and parts.etag(0) == "x" * length
+
+
+def test_what_an_etag_alone_says_of_digests() -> None:
+    """One of 28 characters that is a digest; anything else is opaque."""
+    _, parts = parse(base(etaglist=[ETAG, "A" * 28, "*" * 28, object_etag(DIGEST)], sha1list=[]))
+    assert parts is not None
+    assert [parts.digests(number) for number in range(4)] == [DIGEST, None, None, None]
+
+
+def test_a_document_to_the_letter() -> None:
+    """The lists end with the last part that has something to say in them."""
+    raw = base()
+    assert raw["sha1list"] == [None, None, encode_digests(DIGEST)]
+    assert raw["etaglist"] == [ETAG, None, "opaque"]
+    document, _ = parse(raw)
+    text = b"".join(replace(document, uploadid=None, blocksize=None).chunks(None))
+    assert text.startswith(b'{\n "version": 1,\n "journal_id": "0a1b2c3d",\n')
+    assert text.endswith(b',\n "sha1list": [],\n "etaglist": []\n}\n')
+    assert json.loads(text)["pausepartnumber"] == 0
+    receipt = b"".join(replace(document, state="finished").chunks(None))
+    assert receipt.endswith(b"\n}\n") and "etaglist" not in json.loads(receipt)
+
+
+def test_a_new_document_says_nothing_that_nobody_told_it() -> None:
+    document = JournalDocument(ID, "file", "b", "k", "local", "then", "now")
+    assert (document.state, document.pid, document.rewrites) == ("running", 0, 0)
+    assert not document.custom_domain and not document.end_seen
+    raw = base()
+    for name in ("custom_domain", "end_seen"):
+        del raw[name]
+    document, _ = parse(raw)
+    assert not document.custom_domain and not document.end_seen
+
+
+def test_what_is_said_of_text_that_is_no_json() -> None:
+    for text, said in (
+        (b"", "it is not whole JSON (Expecting value)"),
+        (b'{"version": NaN}', "it is not whole JSON (NaN is no number in JSON)"),
+        (b"[]", "it is no JSON object"),
+    ):
+        with pytest.raises(Damage) as caught:
+            JournalDocument.parse(text, ID)
+        assert str(caught.value) == said
+
+
 def test_a_version_from_the_future_is_named() -> None:
     with pytest.raises(Damage, match="version 2, made by a newer ufile; this one reads up to 1"):
         parse(base(version=2, etaglist={"another": "form"}))
@@ -287,6 +422,23 @@ def test_another_destination_is_damage(name: str, value: Any) -> None:
     """A flipped bit there would store the right bytes in a wrong place."""
     with pytest.raises(Damage, match="bucket, key, endpoint"):
         parse(base(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["state", "kind"])
+def test_states_and_kinds_that_do_not_exist(name: str) -> None:
+    """Said as such; a document of an early version has no checksum that would find it as well."""
+    raw = base(**{name: "odd"})
+    del raw["destination_crc"]
+    with pytest.raises(Damage, match=f"its {name} is none that exists"):
+        parse(raw)
+
+
+@pytest.mark.parametrize("name", ["header", "meta"])
+def test_headers_that_are_no_text(name: str) -> None:
+    raw = base(**{name: {"a": "b", "c": 1}})
+    del raw["destination_crc"]
+    with pytest.raises(Damage, match=f"its field {name} is missing or of a wrong type"):
+        parse(raw)
 
 
 def test_it_belongs_to_its_name() -> None:
@@ -407,6 +559,8 @@ def test_damage_in_the_middle_is_reported(line: bytes) -> None:
 def test_a_log_without_its_first_line() -> None:
     with pytest.raises(Damage, match="first line"):
         read(part_line(0, ETAG, None) + part_line(1, ETAG, None))
+    with pytest.raises(Damage, match="first line"):
+        read(CONFIRMED + part_line(1, ETAG, None))
     with pytest.raises(Damage, match="unreadable"):
         read(b"garbage\n" + part_line(1, ETAG, None))
     assert read(b"") == read(b"garbage") == read(b"garbage\n") == {}
@@ -424,6 +578,10 @@ def test_provisional_parts_count_once_they_are_confirmed() -> None:
     assert read(log_of(part_line(0, ETAG, None), held, CONFIRMED)) == {0: ETAG, 1: "held"}
     assert read(log_of(held, part_line(1, "real", None), CONFIRMED)) == {1: "real"}
     assert read(log_of(CONFIRMED, held)) == {}
+    with_digests = part_line(1, "held", DIGEST, provisional=True)
+    assert read(log_of(with_digests, CONFIRMED)) == {1: "held"}
+    again = part_line(1, "again", None, provisional=True)
+    assert read(log_of(held, CONFIRMED, again)) == {1: "held"}
 
 
 # -- bytes flipped anywhere ------------------------------------------------------------------

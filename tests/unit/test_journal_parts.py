@@ -147,7 +147,9 @@ def test_it_is_small() -> None:
         table.record(number, etags[number % 16], digests[number % 16])
     held = len(table._form) + 2 * len(table._count) + len(table._digests)
     assert held == 23 * 20_000
-    assert not table._other
+    for number in range(16):
+        table.record(number, object_etag(digests[number]), digests[number])
+    assert not table._other, "nor does the long form of the ETag take a string"
 
 
 def test_a_short_part_in_the_middle_speaks_for_nothing() -> None:
@@ -158,3 +160,90 @@ def test_a_short_part_in_the_middle_speaks_for_nothing() -> None:
     assert table.all_digests(2) == digests_of(0, 2) + digests_of(1, 1)
     table.record(2, "y", digests_of(2, 2))
     assert table.all_digests(3) is None
+
+
+def test_what_is_told_anew_takes_no_room_twice() -> None:
+    table = PartTable(4 * MIB)
+    for number in range(3):
+        table.record(number, "opaque", None)
+    table.record(0, part_etag(digests_of(0, 1)), digests_of(0, 1))
+    table.drop(1)
+    assert list(table._other) == [2]
+    assert (len(table), table.etag(1), table.etag(2)) == (2, None, "opaque")
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("block_size", [MIB, 4 * MIB, 8 * MIB])
+def test_many_plain_parts_at_once_are_as_one_by_one(first: int, block_size: int) -> None:
+    """Behind the others, among them, and with a gap; whatever the size of a part."""
+    at_once, singly = PartTable(block_size), PartTable(block_size)
+    for table in (at_once, singly):
+        for number in range(3):
+            table.record(number, f"opaque-{number}", None)
+    digests = digests_of(1, 3)
+    at_once.record_plain(first, digests)
+    for number in range(3):
+        digest = digests[number * 20 : (number + 1) * 20]
+        singly.record(first + number, part_etag(digest), digest)
+    assert list(at_once.etags()) == list(singly.etags())
+    assert (len(at_once), at_once.pause, at_once.end) == (len(singly), singly.pause, singly.end)
+    assert [at_once.digests(n) for n in range(8)] == [singly.digests(n) for n in range(8)]
+
+
+def test_plain_parts_come_out_at_once_where_all_are_plain() -> None:
+    table = PartTable(4 * MIB)
+    digests = digests_of(1, 6)
+    table.record_plain(0, digests)
+    assert table.plain(0, 6) == digests
+    assert table.plain(2, 5) == digests[40:100]
+    assert table.plain(0, 7) is None
+    table.record(3, "opaque", digests[60:80])
+    assert table.plain(2, 5) is None and table.plain(4, 6) == digests[80:]
+    assert table.plain(3, 4) is None
+    table.drop(0)
+    assert table.plain(0, 2) is None
+    long = PartTable(8 * MIB)
+    long.record_plain(0, digests)
+    assert long.plain(0, 6) is None, "a part of several blocks has other digests as well"
+
+
+def test_how_far_digests_are_written_beside_the_etags() -> None:
+    table = PartTable(4 * MIB)
+    assert table.last_extra == -1
+    table.record(0, "opaque", None)
+    table.record(1, part_etag(digests_of(1, 1)), digests_of(1, 1))
+    assert table.last_extra == -1, "the ETag says it, or nobody does"
+    table.record(0, "opaque", digests_of(0, 1))
+    assert table.last_extra == 0
+    table.record(3, object_etag(digests_of(3, 1)), digests_of(3, 1))
+    table.record(5, "opaque", None)
+    assert table.last_extra == 3
+
+
+def test_the_first_part_that_is_not_up() -> None:
+    table = PartTable(4 * MIB)
+    table.record(1, "e", None)
+    assert table.pause == 0
+    table.record(0, "e", None)
+    assert table.pause == 2
+    table.drop(1)
+    assert table.pause == 1
+
+
+@pytest.mark.parametrize("block_size", [MIB, 4 * MIB, 8 * MIB])
+def test_the_digests_of_all_parts(block_size: int) -> None:
+    """What the object's ETag is reckoned from; nothing where one is missing."""
+    table, slots = PartTable(block_size), -(-block_size // BLOCK)
+    known = [digests_of(number, slots) for number in range(4)]
+    for number in (0, 1, 3):
+        table.record(number, "e", known[number])
+    assert table.all_digests(1) == known[0]
+    assert table.all_digests(2) == known[0] + known[1]
+    assert table.all_digests(3) is table.all_digests(4) is None
+    table.record(2, "e", None)
+    assert table.all_digests(4) is None
+    table.record(2, "e", known[2])
+    assert table.all_digests(4) == b"".join(known)
+    assert table.all_digests(5) is None
+    table.drop(0)
+    assert table.all_digests(4) is None

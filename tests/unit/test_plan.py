@@ -46,6 +46,11 @@ def test_nonsense(size: int, block_size: int) -> None:
         Plan(size, block_size)
 
 
+def test_parts_of_one_byte() -> None:
+    plan = Plan(3, 1)
+    assert (plan.count, plan.offset(2), plan.length(2)) == (3, 2, 1)
+
+
 def test_the_largest_object() -> None:
     check_size(MAX_OBJECT_SIZE)
     with pytest.raises(UsageError, match="5 TB"):

@@ -125,8 +125,12 @@ def test_a_list_that_does_not_go_on() -> None:
                 listing.page(found, truncated=True, next_marker=marker)
     listing.page([], truncated=True, next_marker=10)
     assert listing.covered == 11
-    with pytest.raises(NoAdvance):
-        Listing().page([], truncated=True, next_marker=None)
+    for marker in (None, -1, -2):
+        with pytest.raises(NoAdvance):
+            Listing().page([], truncated=True, next_marker=marker)
+    first = Listing()
+    first.page([], truncated=True, next_marker=0)
+    assert (first.marker, first.covered) == (0, 1)
 
 
 @given(
@@ -154,6 +158,22 @@ def test_a_server_that_cannot_list() -> None:
     assert not listing.available
     assert listing.knows(10**9)
     assert listing.take(0) is None
+
+
+def test_before_the_first_page_nothing_is_known() -> None:
+    assert not Listing().knows(0)
+    assert Listing().available and Listing().marker is None
+
+
+def test_a_part_of_one_block_has_a_known_form() -> None:
+    """Up to a whole block; of a longer part an ETag of that length may be a form of its own."""
+    opaque = "*" * 28
+    for size, known in ((BLOCK - 1, False), (BLOCK, False), (BLOCK + 1, True)):
+        assert can_be_checked(opaque, size) is known
+        assert can_be_checked(part_etag(OURS), size)
+        found = Found(0, size, opaque)
+        expected = Verdict.CHECK if known else Verdict.SEND
+        assert judge(None, found, listed=True, size=size) is expected
 
 
 def test_parts_beyond_the_source() -> None:

@@ -122,6 +122,37 @@ def test_success_before_the_first_failure_does_not_count_as_getting_through() ->
     assert after(DEAD, attempt=3, last_success=None).action == "probe"
 
 
+def test_success_at_the_moment_of_the_first_failure_says_nothing() -> None:
+    assert after(DEAD, attempt=3, last_success=100.0).action == "probe"
+    assert after(DEAD, attempt=3, last_success=100.5).action == "back"
+
+
+def test_in_an_outage_one_probe_at_a_time_whoever_got_through_before() -> None:
+    assert after(DEAD, attempt=3, last_success=101.0, active=True).action == "probe"
+
+
+def test_a_trial_that_has_not_failed_in_this_round_is_no_part_with_trouble_of_its_own() -> None:
+    decision = decide(DEAD, Trial(attempt=3), Outage(last_success=101.0), RetryPolicy(), 102.0, 1.0)
+    assert decision == Decision("probe", 5)
+
+
+def test_without_patience_nothing_is_tried_beyond_the_attempts() -> None:
+    """Not even at the back of the queue; a second of patience is another matter."""
+    none, little = RetryPolicy(patience=0), RetryPolicy(patience=1)
+    assert after(DEAD, attempt=3, policy=none, last_success=101.0).action == "give_up"
+    assert after(DEAD, attempt=3, policy=none, since=None).action == "give_up"
+    assert after(DEAD, attempt=1, policy=none) == Decision("retry", 5)
+    assert after(DEAD, attempt=3, policy=little) == Decision("probe", 1)
+
+
+def test_a_new_round_forgets_the_attempts_but_not_the_rounds() -> None:
+    trial = Trial()
+    assert (trial.attempt, trial.rounds, trial.stale) == (0, 0, 0)
+    trial = Trial(attempt=3, rounds=2, failed_first=9.0, stale=1)
+    trial.anew()
+    assert trial == Trial(attempt=0, rounds=2, failed_first=None, stale=1)
+
+
 def test_an_outage_ends_with_patience() -> None:
     assert after(DEAD, attempt=9, active=True, now=399.0) == Decision("probe", 1)
     assert after(DEAD, attempt=9, active=True, now=400.0).action == "give_up"

@@ -108,6 +108,13 @@ class JournalDocument:
         """Bytes of the source where they are known: a file's size, or a stream's once it ended."""
         return self.size if self.size is not None else self.stream_size
 
+    @property
+    def most_parts(self) -> int:
+        """How many parts there can be; an empty source has one."""
+        if self.total is None or self.blocksize is None:
+            return MAX_PARTS
+        return max(1, -(-self.total // self.blocksize))
+
     def fields(self, parts: PartTable | None) -> dict[str, Any]:
         """Every field but the two long lists, as JSON types."""
         return {
@@ -172,27 +179,27 @@ class JournalDocument:
             yield head.encode() + b"\n"
             return
         yield head[: head.rindex("}")].rstrip().encode()
-        end = parts.end if parts is not None else 0
         yield b',\n "sha1list": ['
-        if parts is not None:
-            extra = map(parts.extra_digests, range(parts.last_extra + 1))
-            yield from _in_rows(
-                f'"{encode_digests(digests)}"' if digests else "null" for digests in extra
-            )
+        if parts is None:
+            parts = PartTable(BLOCK)  # lists nothing
+        extra = map(parts.extra_digests, range(parts.last_extra + 1))
+        yield from _in_rows(
+            f'"{encode_digests(digests)}"' if digests else "null" for digests in extra
+        )
         yield b'],\n "etaglist": ['
-        if parts is not None:
-            for first in range(0, end, _ROW):
-                stop = min(end, first + _ROW)
-                if first:
-                    yield b",\n"
-                plain = parts.plain(first, stop)
-                if plain is not None:
-                    yield _encode_plain(plain)
-                else:
-                    etags = map(parts.etag, range(first, stop))
-                    yield ",".join(
-                        "null" if etag is None else json.dumps(etag) for etag in etags
-                    ).encode()
+        end = parts.end
+        for first in range(0, end, _ROW):
+            stop = min(end, first + _ROW)
+            if first:
+                yield b",\n"
+            plain = parts.plain(first, stop)
+            if plain is not None:
+                yield _encode_plain(plain)
+            else:
+                etags = map(parts.etag, range(first, stop))
+                yield ",".join(
+                    "null" if etag is None else json.dumps(etag) for etag in etags
+                ).encode()
         yield b"]\n}\n"
 
     @classmethod
@@ -279,9 +286,7 @@ class JournalDocument:
             return None
         if not self.uploadid:
             raise Damage("its upload id is empty")
-        limit = MAX_PARTS
-        if self.total is not None:
-            limit = max(1, -(-self.total // self.blocksize))
+        limit = self.most_parts
         parts = PartTable(self.blocksize)
         first = 0
         for row in rows:
@@ -310,27 +315,31 @@ def _split(text: bytes) -> tuple[bytes, Iterator[list[Any]]] | None:
     """A document without its etags, and these row by row; None for one that is laid out otherwise.
 
     Parsed as a whole, a million etags would stand in memory three times. A line break can't stand
-    inside a JSON string, so the layout that `chunks` writes can be told from everything else.
+    inside a JSON string, so the layout that `chunks` writes can be told from everything else; a
+    bracket in the rows may be the end of the list, with another field behind it.
     """
     begin = text.rfind(_LIST)
-    if begin < 0 or not text.endswith(_TAIL) or text.find(_LIST) != begin:
+    if begin == -1 or not text.endswith(_TAIL):
         return None
     begin += len(_LIST)
-    return text[:begin] + _TAIL, _rows(text, begin, len(text) - len(_TAIL))
+    end = len(text) - len(_TAIL)
+    if text.find(b"]", begin, end) != -1:
+        return None
+    return text[:begin] + _TAIL, _rows(text, begin, end)
 
 
 def _rows(text: bytes, begin: int, end: int) -> Iterator[list[Any]]:
     while begin < end:
         comma = text.find(b",\n", begin, end)
-        stop = end if comma < 0 else comma
+        stop = end if comma == -1 else comma
         try:
             row = json.loads(b"[" + text[begin:stop] + b"]", parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise Damage(f"it is not whole JSON ({_short(error)})") from error
-        if not row or (comma >= 0 and comma + 2 == end):
+        begin = stop + 2
+        if not row or begin == end:  # nothing stands before a comma, or behind the last one
             raise Damage("it is not whole JSON (a row of its etaglist is empty)")
         yield row
-        begin = end if comma < 0 else comma + 2
 
 
 def _encode_plain(digests: bytes) -> bytes:
@@ -495,7 +504,7 @@ def _no_number(text: str) -> float:
 
 
 def _short(error: Exception) -> str:
-    return str(error).split(":", maxsplit=1)[0][:80] or type(error).__name__
+    return str(error).partition(":")[0]
 
 
 class _Reader:

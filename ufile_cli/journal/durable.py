@@ -29,14 +29,13 @@ class FileLayer:
     """The kernel's calls, one method each. Errors are OSError, as the kernel gives them."""
 
     def open(self, path: Path, flags: int) -> int:
-        # O_NONBLOCK: a FIFO in the place of a file must not hang us.
-        flags |= os.O_CLOEXEC | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0)
-        fd = os.open(path, flags, 0o600)
+        # O_NONBLOCK: a FIFO in the place of a file must not hang us. (Close-on-exec is Python's.)
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
         if flags & os.O_CREAT:
             os.fchmod(fd, 0o600)  # a hostile umask must not lock us out of our own file
         return fd
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes | memoryview) -> int:
         return os.write(fd, data)
 
     def truncate(self, fd: int, size: int) -> None:
@@ -59,7 +58,7 @@ class FileLayer:
         path.chmod(0o700)
 
     def fsync_directory(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
         except OSError as error:
@@ -163,8 +162,7 @@ def remove(path: Path, layer: FileLayer, *, durably: bool = False) -> None:
 def _write_all(fd: int, data: bytes, layer: FileLayer) -> None:
     view = memoryview(data)
     while view:
-        written = layer.write(fd, bytes(view) if len(view) < len(data) else data)
-        view = view[written:]
+        view = view[layer.write(fd, view) :]
 
 
 class AppendFile:

@@ -79,7 +79,6 @@ class Record:
             if self._held_back:
                 self._provisional[number] = (etag, digests)
             else:
-                self._provisional.pop(number, None)
                 self.parts.record(number, etag, digests)
             self._append(number, etag, digests, self._held_back)
 
@@ -225,10 +224,10 @@ class JournalRecord(Record):
         with self._flushing:
             if self._broken is not None:
                 raise self._broken
-            log = self._log
-            if log is not None:
+            lock, log = self._file_lock, self._log
+            if lock is not None and log is not None:
                 try:
-                    self._must_be_ours()
+                    self._must_be_ours(lock)
                     log.flush()
                 except UFileError as error:
                     self._broken = error
@@ -250,7 +249,10 @@ class JournalRecord(Record):
     def drop(self) -> None:
         """Remove the journal for good; the record can't be used after it."""
         with self._flushing, self._lock:
-            self._must_be_ours()
+            lock = self._file_lock
+            if lock is None:
+                return  # closed: without the lock it may be another process's
+            self._must_be_ours(lock)
             self._close_replaced()
             if self._log is not None:
                 self._log.close()
@@ -259,32 +261,31 @@ class JournalRecord(Record):
                 # The document first: a log or lock without one means nothing to anybody.
                 remove(self.path, self._layer, durably=True)
                 remove(self.log_path, self._layer)
-                if self._file_lock is not None:
-                    remove(self._file_lock.path, self._layer)
+                remove(lock.path, self._layer)
             except UFileError as error:
                 self._broken = error
                 raise
-            if self._file_lock is not None:
-                self._file_lock.release()
-                self._file_lock = None
+            lock.release()
+            self._file_lock = None
 
     def _rewrite(self) -> None:
-        if self._file_lock is None:
+        lock = self._file_lock
+        if lock is None:
             return  # closed while a late worker came home
         if self._broken is not None:
             raise self._broken
         try:
-            self._must_be_ours()
-            self._write()
+            self._must_be_ours(lock)
+            self._write(lock)
         except UFileError as error:
             self._broken = error
             raise
 
-    def _write(self) -> None:
+    def _write(self, lock: Lock) -> None:
         document = self.document
         document.rewrites += 1
         document.updated_at = self._now()
-        self._written = len(self.parts) if self.parts is not None else 0
+        self._written = len(self.parts or ())
         finished = document.state == "finished"
         newborn = document.rewrites == 1
         head = [head_line(document.uploadid, document.rewrites)]
@@ -312,11 +313,10 @@ class JournalRecord(Record):
         if finished:
             # A document without a log is a receipt: `status` need not read old ones.
             remove(self.log_path, self._layer)
-            if self._file_lock is not None:
-                remove(self._file_lock.path, self._layer)
+            remove(lock.path, self._layer)
 
-    def _must_be_ours(self) -> None:
-        if self._file_lock is not None and not self._file_lock.still_ours():
+    def _must_be_ours(self, lock: Lock) -> None:
+        if not lock.still_ours():
             raise JournalBusy(
                 f"the lock file of upload {self.document.journal_id} was removed while this "
                 "process held it, and another process may be at work",
@@ -328,26 +328,30 @@ class JournalRecord(Record):
             self._replaced.pop().close()
 
     def _append(self, number: int, etag: str, digests: bytes | None, provisional: bool) -> None:
-        if self._broken is not None and self._file_lock is not None:
-            raise self._broken
-        if self._log is None:
+        log = self._log_to_write()
+        if log is None:
             return
-        line = part_line(number, etag, self._extra(etag, digests), provisional=provisional)
-        self._into_log(line)
+        extra = self._extra(etag, digests)
+        self._into_log(log, part_line(number, etag, extra, provisional=provisional))
         self._log_lines += 1
         # Geometric: each rewrite doubles the document, so n parts cost O(n) bytes in all.
         if self._log_lines >= max(1, self._written):
             self._rewrite()
 
     def _append_confirmed(self) -> None:
-        if self._log is not None:
-            self._into_log(CONFIRMED)
+        log = self._log_to_write()
+        if log is not None:
+            self._into_log(log, CONFIRMED)
 
-    def _into_log(self, line: bytes) -> None:
-        if self._log is None:
-            return
+    def _log_to_write(self) -> AppendFile | None:
+        """The log; None where there is none any more: closed, or finished."""
+        if self._broken is not None and self._file_lock is not None:
+            raise self._broken
+        return self._log
+
+    def _into_log(self, log: AppendFile, line: bytes) -> None:
         try:
-            self._log.append(line)
+            log.append(line)
         except UFileError as error:
             self._broken = error
             raise

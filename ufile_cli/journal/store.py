@@ -23,7 +23,6 @@ from ufile_cli.errors import JournalBusy, JournalDamaged, JournalWriteError, Usa
 from ufile_cli.journal.document import (
     ID_ALPHABET,
     ID_LENGTH,
-    MAX_PARTS,
     Damage,
     JournalDocument,
     is_journal_id,
@@ -70,27 +69,26 @@ class View(NamedTuple):
         """Bytes of the parts that are up; of a finished upload all of them."""
         document, parts = self.document, self.parts
         if document.result is not None:
-            return int(document.result.get("size", 0))
-        if parts is None or document.blocksize is None:
+            return int(document.result["size"])
+        if parts is None:
             return 0
-        done = len(parts) * document.blocksize
-        total = document.total
-        if total is not None and parts.end * document.blocksize > total:
-            done -= parts.end * document.blocksize - total  # the last part is a short one
+        done = len(parts) * parts.block_size
+        if document.total is not None:
+            done -= max(0, parts.end * parts.block_size - document.total)  # a short last part
         return done
 
     @property
     def parts_done(self) -> int:
         if self.document.result is not None:
-            return int(self.document.result.get("parts", 0))
+            return int(self.document.result["parts"])
         return len(self.parts) if self.parts is not None else 0
 
     @property
     def pause_offset(self) -> int:
         """The byte of the source at which the first part begins that is not up."""
-        if self.parts is None or self.document.blocksize is None:
+        if self.parts is None:
             return 0
-        offset = self.parts.pause * self.document.blocksize
+        offset = self.parts.pause * self.parts.block_size
         total = self.document.total
         return offset if total is None else min(offset, total)
 
@@ -167,7 +165,7 @@ class Store:
         record = JournalRecord(document, None, self._path(journal_id), lock, self._layer, self._now)
         try:
             record.claim()
-            if known is not None and known.parts is not None:
+            if known is not None:
                 self._take_over(record, known)
         except BaseException:
             record.close()
@@ -176,17 +174,14 @@ class Store:
 
     @staticmethod
     def _take_over(record: JournalRecord, known: Record) -> None:
-        parts, upload_id, block_size = (
-            known.parts,
-            known.document.uploadid,
-            known.document.blocksize,
-        )
-        if parts is None or upload_id is None or block_size is None:
+        parts, upload_id = known.parts, known.document.uploadid
+        if parts is None or upload_id is None:
             return
-        etags = [(number, parts.etag(number), parts.digests(number)) for number in parts]
-        record.begin(upload_id, block_size)
-        for number, etag, digests in etags:
-            record.acknowledge(upload_id, number, etag or "", digests)
+        record.begin(upload_id, parts.block_size)
+        for number in parts:
+            etag = parts.etag(number)
+            if etag is not None:
+                record.acknowledge(upload_id, number, etag, parts.digests(number))
 
     def open(self, journal_id: str) -> JournalRecord:
         """Open a journal to work on it: locked, read, its torn tail cut, marked as running.
@@ -350,7 +345,7 @@ class Store:
             return {}
         found: dict[str, list[Path]] = {}
         for name in sorted(names):
-            stem = name.split(".", 1)[0]
+            stem = name.partition(".")[0]
             if is_journal_id(stem) and not name.endswith(".json") and f"{stem}.json" not in names:
                 found.setdefault(stem, []).append(self.directory / name)
         return found
@@ -428,8 +423,7 @@ class Store:
 
     def _remove_files(self, path: Path) -> None:
         """All of a journal but its lock, the document first: the rest means nothing without it."""
-        log = path.with_suffix(".parts.jsonl")
-        for name in (path, log, *(file.with_name(file.name + ".new") for file in (path, log))):
+        for name in (path, path.with_suffix(".parts.jsonl")):
             remove(name, self._layer)
 
     # -- reading -------------------------------------------------------------------------------
@@ -458,10 +452,7 @@ class Store:
             raise _damaged(path, f"it can't be read ({error.strerror or error})") from error
         try:
             document, parts = JournalDocument.parse(text, journal_id)
-            limit = MAX_PARTS
-            if document.total is not None and document.blocksize:
-                limit = max(1, -(-document.total // document.blocksize))
-            read_log(log_text, document.uploadid, document.rewrites, parts, limit)
+            read_log(log_text, document.uploadid, document.rewrites, parts, document.most_parts)
         except Damage as error:
             raise _damaged(path, str(error)) from error
         return document, parts
@@ -480,9 +471,8 @@ def _touched(path: Path) -> float:
 
 def _read_file(path: Path | str) -> bytes:
     """The content of a regular file of ours; links, devices and others' files are refused."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "it is a symbolic link") from error
@@ -499,8 +489,9 @@ def _read_file(path: Path | str) -> bytes:
         if status.st_size > MAX_DOCUMENT:
             raise OSError(0, "it is too large for a journal")
         with os.fdopen(fd, "rb", closefd=False) as file:
-            # Not read(MAX_DOCUMENT): it would have a gigabyte of memory mapped for each file.
-            return file.read(min(MAX_DOCUMENT, status.st_size + 65536))
+            # Not read(MAX_DOCUMENT): it would have a gigabyte of memory mapped for each file. What
+            # a log has grown by meanwhile is a torn tail, as it would be a moment earlier.
+            return file.read(status.st_size)
     finally:
         os.close(fd)
 

@@ -104,7 +104,8 @@ class Listing:
         Raises:
             NoAdvance: it would be asked for for ever.
         """
-        highest = -1 if self.marker is None else self.marker
+        before = -1 if self.marker is None else self.marker
+        highest = before
         for part in found:
             self._found[part.number] = part
             highest = max(highest, part.number)
@@ -113,7 +114,7 @@ class Listing:
             return
         if next_marker is not None:
             highest = max(highest, next_marker)
-        if (self.marker is not None and highest <= self.marker) or highest < 0:
+        if highest <= before:
             raise NoAdvance(f"the part list does not go on after part {highest}")
         self.marker = highest
         self.covered = highest + 1
