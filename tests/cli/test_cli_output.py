@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from testbed import AT_ONCE, MIB, Ufile, make_file, stored_parts
+from testbed import AT_ONCE, MIB, Ufile, make_file
 
 from ufile_cli.cli.main import COMMANDS
 from ufile_cli.emulator.server import Emulator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from testbed import AT_ONCE, MIB, Ufile, make_file
 from ufile_cli.emulator.server import Emulator
 
 TERABYTE = 10**12
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * MIB, 1024 * MIB))
 
 
 def test_sources_that_are_too_large_or_no_files(ufile: Ufile, emulator: Emulator) -> None:
@@ -82,3 +87,45 @@ def test_a_journal_that_is_a_link(ufile: Ufile, emulator: Emulator) -> None:
     outcome = ufile("resume", path.stem)
     assert outcome.code == 1 and "symbolic link" in outcome.err, outcome
     assert elsewhere.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["directory", "device", "fifo", "file", "loop"])
+def test_places_that_are_none(ufile: Ufile, emulator: Emulator, kind: str) -> None:
+    """What is named in the environment: a sentence, whatever lies there, and no bug of ours."""
+    make_file(ufile.home / "big", 5 * MIB)
+    place = ufile.home / kind
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "file":
+        place.write_bytes(b"\x00[[[")
+    elif kind == "loop":
+        place.symlink_to(place)
+    else:
+        place = Path("/dev/zero")
+    upload = ("upload", "demo", "k", "big", *AT_ONCE)
+    tries: list[tuple[dict[str, str], tuple[str, ...], int]] = [
+        ({"UFILE_STATE_DIR": str(place)}, upload, 0 if kind == "directory" else 74),
+        ({"UFILE_LOCAL_DIR": str(place), "UFILE_ENDPOINT": "local"}, upload,
+         0 if kind == "directory" else 2),
+    ]  # fmt: skip
+    if kind != "fifo":  # who names a FIFO here means to write into it: `UFILE_CONFIG=<(decrypt)`
+        tries += [
+            ({"UFILE_CONFIG": str(place)}, upload, 2),
+            ({}, ("serve", "--port", "0", "--faults", str(place)), 2),
+        ]
+    for env, arguments, code in tries:
+        outcome = ufile(*arguments, env=env, preexec=limited)
+        assert outcome.code == code, (env, arguments, outcome)
+        assert "Traceback" not in outcome.err and "bug of ufile" not in outcome.err, outcome
+
+
+def test_a_configuration_that_is_too_deep(ufile: Ufile) -> None:
+    (ufile.home / "config.toml").write_text("a = " + "[" * 100_000)
+    (ufile.home / "config.toml").chmod(0o600)
+    (ufile.home / "faults").write_text("[" * 100_000)
+    outcome = ufile("configure", "--list")
+    assert outcome.code == 2 and "too deeply" in outcome.err, outcome
+    outcome = ufile("serve", "--port", "0", "--faults", "faults", env={"UFILE_CONFIG": "/dev/null"})
+    assert outcome.code == 2 and "not JSON" in outcome.err, outcome

@@ -292,6 +292,17 @@ class Server(NamedTuple):
             values.pop("custom_domain"),
         )
 
+    def check(self) -> None:
+        """Make sure that --endpoint names a place, also where in the end no server is asked.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.endpoint is not None:
+            from ufile_cli.us3.endpoints import Endpoint
+
+            Endpoint.parse(self.endpoint, internal=self.internal, custom_domain=self.custom_domain)
+
 
 def server_options(function: F) -> F:
     """--profile, --endpoint, --internal, --custom-domain."""
