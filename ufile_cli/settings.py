@@ -105,7 +105,8 @@ def read_profiles(path: Path, warn: Callable[[str], None] = lambda _: None) -> d
         raise UsageError(f"the configuration {path} is no TOML ({where})") from None
     except RecursionError:
         raise UsageError(f"the configuration {path} is no TOML (nested too deeply)") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    # Not of /dev/null, which stands for no configuration, or of the FIFO of `<(decrypt keys)`.
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         warn(f"others can read the keys in {path}: chmod 600 {path}")
     sections = raw.get("profiles", {})
     if not isinstance(sections, dict):

@@ -129,3 +129,12 @@ def test_a_configuration_that_is_too_deep(ufile: Ufile) -> None:
     assert outcome.code == 2 and "too deeply" in outcome.err, outcome
     outcome = ufile("serve", "--port", "0", "--faults", "faults", env={"UFILE_CONFIG": "/dev/null"})
     assert outcome.code == 2 and "not JSON" in outcome.err, outcome
+
+
+def test_no_configuration_is_no_danger(alone: Ufile) -> None:
+    """UFILE_CONFIG=/dev/null means none; nobody is told to chmod a device."""
+    make_file(alone.home / "f", 10)
+    outcome = alone(
+        "upload", "demo", "k", "f", "--endpoint", "local", env={"UFILE_CONFIG": "/dev/null"}
+    )
+    assert outcome.code == 0 and "chmod" not in outcome.err, outcome
