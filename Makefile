@@ -5,7 +5,7 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-live check format lint types imports docs bench soak fuzz audit mutation lowest clean
+.PHONY: demo test test-live check format lint types imports docs bench soak fuzz audit package mutation lowest clean
 
 $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -52,6 +52,9 @@ audit: $(VENV)/.ready ## bandit over the program, pip-audit over what it needs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check bandit pip-audit
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ufile_cli
 	$(BIN)/python tests/hostile/audit.py
+
+package: $(VENV)/.ready ## builds sdist and wheel, looks into them, uploads with the wheel in a clean environment
+	$(BIN)/python -m pytest -q tests/hostile/test_package.py
 
 mutation: $(VENV)/.ready ## small mistakes put into the core, one at a time: do the tests notice?
 	$(BIN)/python tests/hostile/mutation.py --jobs $(WORKERS)

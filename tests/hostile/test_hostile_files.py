@@ -48,6 +48,38 @@ def test_names_are_shown_escaped(ufile: Ufile, emulator: Emulator) -> None:
         assert "\nufile: all is well" not in outcome.err + outcome.out
 
 
+TERMINAL = [
+    ("upload", "demo", "k\x1b]0;x\x07", "NAME", *AT_ONCE, "--progress", "bars"),
+    ("status",),
+    ("resume", "--last", *AT_ONCE, "--progress", "plain"),
+    ("upload", "-r", "demo", "p\x07", "tree", "--dry-run"),
+    ("upload", "-r", "demo", "p\x07", "tree", *AT_ONCE),
+    ("verify", "demo", "k\x1b]0;x\x07", "NAME"),
+    ("etag", "NAME"),
+    ("status", "--remote", "demo"),
+    ("doctor",),
+    ("clean", "--dry-run"),
+    ("abort", "--all"),
+]
+
+
+def test_names_are_escaped_on_a_terminal(ufile: Ufile, emulator: Emulator) -> None:
+    """Where colours and bars are drawn, so that escapes alone say nothing: these are the names'."""
+    name = "a\nb\x1b]0;x\x07\x9b31m\u202egnp"
+    make_file(ufile.home / name, 5 * MIB)
+    (ufile.home / "tree").mkdir()
+    make_file(ufile.home / "tree" / name, 10)
+    said = "\x1b]0;x\x07\x9b31m\u202egnp"
+    emulator.faults.add(call="part", part=1, status=503, message=said)
+    for arguments in TERMINAL:
+        words = (name if word == "NAME" else word for word in arguments)
+        running = ufile.start_on_terminal(*words, columns=200)
+        outcome = running.wait()
+        assert outcome.code != 70, outcome
+        for raw in ("\x1b]", "\x07", "\x9b", "\u202e"):
+            assert raw not in outcome.err, (arguments, raw, outcome.err)
+
+
 def interrupted(ufile: Ufile, emulator: Emulator) -> Path:
     """The journal of an upload that stopped; the server is well again."""
     make_file(ufile.home / "big", 9 * MIB)
