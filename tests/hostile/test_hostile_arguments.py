@@ -76,7 +76,9 @@ def refused(typed: Typed, emulator: Emulator, *arguments: str, says: str = "") -
         "X\r\n: v", "Ünder: v", "X: \u4e2d", "X: " + SURROGATE, "Authorization: UCloud x:y",
         "hOsT: evil", "Content-Length: 5", "Transfer-Encoding: chunked", "Content-MD5: x",
         "Content-Type: text/html", "X\x00: v", "X: a\x0bb", "X: a\x85b",
+        "X: " + "a" * 8000, "X" * 8001 + ":",
     ],
+    ids=lambda header: ascii(header[:20]),
 )  # fmt: skip
 def test_headers(typed: Typed, emulator: Emulator, header: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "-H", header, *AT_ONCE)
@@ -93,7 +95,11 @@ def test_metadata(typed: Typed, emulator: Emulator, meta: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "--meta", meta, *AT_ONCE)
 
 
-@pytest.mark.parametrize("mime_type", ["a\r\nb: c", "\x1b[2J", "a\0b", SURROGATE, "a/b\n"])
+@pytest.mark.parametrize(
+    "mime_type",
+    ["a\r\nb: c", "\x1b[2J", "a\0b", SURROGATE, "a/b\n", "a" * 8001],
+    ids=lambda text: ascii(text[:20]),
+)
 def test_mime_types(typed: Typed, emulator: Emulator, mime_type: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "--mime-type", mime_type, *AT_ONCE)
 
