@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ufile_cli.emulator.connection import Body, Connection, Disconnected, Patience
+from ufile_cli.emulator.server import Emulator
 
 IDLE = 60.0
 HEAD = b"PUT /k HTTP/1.1\r\nHost: demo.127.0.0.1\r\nContent-Length: 1000000\r\n\r\n"
@@ -166,3 +170,17 @@ def test_patience_is_one_account(waits: Callable[[], Iterator[float]]) -> None:
     with pytest.raises(Disconnected):
         for seconds in waits():
             patience.waited(seconds, 1)
+
+
+def test_the_server_goes_by_it(tmp_path: Path) -> None:
+    """On a clock by which each wait for a client takes 100 seconds, one byte is too late."""
+    ticks = itertools.count(step=100)
+    with Emulator(tmp_path, clock=lambda: float(next(ticks))) as emulator:
+        with socket.create_connection(("127.0.0.1", emulator.port), timeout=20) as sock:
+            sock.sendall(HEAD)
+            emulator.wait_for("put", stage="arrived")
+            sock.sendall(b"x")
+            assert sock.recv(1) == b""
+        emulator.wait_for("put")
+        assert [record.status for record in emulator.requests] == [None]
+        assert emulator.errors == []
