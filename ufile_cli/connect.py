@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ufile_cli.credentials import Credentials
+from ufile_cli.errors import UsageError
 from ufile_cli.settings import CredentialSource, Settings, local_directory
 from ufile_cli.us3.endpoints import Endpoint
 
@@ -80,7 +81,7 @@ class Connector:
 
         Raises:
             NotConfigured: no keys.
-            UsageError: the bucket's name can't be one.
+            UsageError: the bucket's name can't be one, or the embedded server can't start.
         """
         from ufile_cli.us3.client import Client
 
@@ -113,12 +114,20 @@ class Connector:
             self._pair = Credentials(secrets.token_hex(16), secrets.token_hex(32))
             directory = local_directory(self._environ)
             log = self._environ.get("UFILE_LOCAL_REQUEST_LOG")
-            self._server = Emulator(
-                directory,
-                keys=(self._pair.public_key, self._pair.private_key),
-                request_log=Path(log) if log else None,
-                remember=0,
-            ).start()
+            try:
+                self._server = Emulator(
+                    directory,
+                    keys=(self._pair.public_key, self._pair.private_key),
+                    request_log=Path(log) if log else None,
+                    remember=0,
+                ).start()
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                where = error.filename if isinstance(error, OSError) else None
+                raise UsageError(
+                    f"the server of the endpoint local can't start: {why} ({where or directory})",
+                    hint="name another directory for its objects in UFILE_LOCAL_DIR",
+                ) from error
         return self._server
 
     def close(self) -> None:

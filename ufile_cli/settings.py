@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 DEFAULT_PROFILE = "default"
+_LONGEST = 1024 * 1024
+"""Bytes of a configuration file, at most: what is larger is none, but /dev/zero or the like."""
 
 _KEYS_HINT = (
     "ufile configure stores them, or set UFILE_PUBLIC_KEY and UFILE_PRIVATE_KEY; "
@@ -86,11 +88,13 @@ def read_profiles(path: Path, warn: Callable[[str], None] = lambda _: None) -> d
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read()
+            content = file.read(_LONGEST + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"the configuration {path} can't be read: {error.strerror}") from error
+    if len(content) > _LONGEST:
+        raise UsageError(f"the configuration {path} is larger than {_LONGEST >> 20} MiB")
     import tomllib  # only where there is a configuration to read
 
     try:
@@ -99,7 +103,10 @@ def read_profiles(path: Path, warn: Callable[[str], None] = lambda _: None) -> d
         # The message of the parser may quote the line, and the line may be the private key's.
         where = str(error).rpartition("(")[2].rstrip(")")
         raise UsageError(f"the configuration {path} is no TOML ({where})") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    except RecursionError:
+        raise UsageError(f"the configuration {path} is no TOML (nested too deeply)") from None
+    # Not of /dev/null, which stands for no configuration, or of the FIFO of `<(decrypt keys)`.
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         warn(f"others can read the keys in {path}: chmod 600 {path}")
     sections = raw.get("profiles", {})
     if not isinstance(sections, dict):

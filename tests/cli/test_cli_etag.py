@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
+from hostilebed import nothing_raw
 from testbed import COMMAND, MIB, Ufile, make_file
 
 from ufile_cli.emulator.server import Emulator
@@ -51,6 +53,29 @@ def test_names_are_escaped_as_sha1sum_does(alone: Ufile) -> None:
     assert unsummed == [
         line[:1] * (line[:1] == b"\\") + line.split(b"  ", 1)[1] for line in theirs.splitlines()
     ]
+
+
+def test_nothing_raw_on_a_terminal(alone: Ufile) -> None:
+    name = "a\x1b[2J\u202e\x9b\nb"
+    (alone.home / name).write_bytes(b"x")
+    running = alone.start_on_terminal("etag", name)
+    running.wait()
+    shown = running.said("err")
+    nothing_raw(shown, progress=True)
+    assert shown.startswith("\\") and "  a\\x1b[2J\\u202e\\x9b\\nb\r\n" in shown, shown
+
+
+def test_a_fifo_is_read_to_its_end(alone: Ufile) -> None:
+    """As sha1sum does: `ufile etag <(pg_dump shop)` is one. It waits, and can be stopped."""
+    os.mkfifo(alone.home / "fifo")
+    running = alone.start("etag", "fifo")
+    with open(alone.home / "fifo", "wb") as fifo:  # returns when the other side has it open
+        fifo.write(b"abc")
+    assert running.wait().out == "AQAAAKmZPjZHBoFquj4lcXhQwmyc0Nid  fifo\n"
+    waiting = alone.start("etag", "-", "fifo", stdin=subprocess.DEVNULL)
+    waiting.wait_to_say("  -\n", "out")  # its next step is the FIFO
+    waiting.send(signal.SIGINT)
+    assert waiting.wait().code == 130
 
 
 def test_goes_on_after_a_missing_one(alone: Ufile) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from testbed import AT_ONCE, MIB, Ufile, make_file, stored_parts
+from testbed import AT_ONCE, MIB, Ufile, make_file
 
 from ufile_cli.cli.main import COMMANDS
 from ufile_cli.emulator.server import Emulator
@@ -36,8 +36,9 @@ def path(tmp_path: Path, emulator: Emulator) -> Path:
 def interrupted(ufile: Ufile, emulator: Emulator, path: Path) -> str:
     """All but part 3 are up, and the process is gone."""
     emulator.faults.add(call="part", part=3, hang="head", reset="head")
-    running = ufile.start("upload", "demo", "big", str(path))
-    emulator.wait_until(lambda records: len(stored_parts(records)) == 6)
+    running = ufile.start("upload", "demo", "big", str(path), "--progress", "json")
+    for part in (0, 1, 2, 4, 5, 6):  # in the journal as well: what is said comes after that
+        running.wait_to_say(f'"number":{part},"size":{11 if part == 6 else MIB},"etag":')
     running.kill()
     emulator.faults.clear()
     return ufile.only_journal()

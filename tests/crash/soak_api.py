@@ -65,12 +65,19 @@ class Footprint:
 
 @dataclass
 class Tally:
-    """What came of it; `before` is taken after a tenth of the uploads, `after` at the end."""
+    """What came of it.
+
+    `before` is taken after a tenth of the uploads, `after` at the end, both with nothing left open.
+    `early` and `late` are of the other nine tenths: after a quarter of them and after all, while
+    the handler that made them lives.
+    """
 
     uploads: int = 0
     resumes: int = 0
     before: Footprint | None = None
     after: Footprint | None = None
+    early: Footprint | None = None
+    late: Footprint | None = None
 
 
 def soak_api(directory: Path, *, uploads: int, seed: int) -> Tally:
@@ -91,11 +98,14 @@ def _many(directory: Path, uploads: int, chance: random.Random, tally: Tally) ->
         handler = MultipartUploadUFile(
             PUBLIC, SECRET, emulator.url, journal=directory / "state", timeout=20
         )
-        for _ in range(uploads):
+        for number in range(uploads):
+            if number == uploads // 4:
+                tally.early = Footprint.now()
             size = chance.choice((0, 1, 100 * KIB, 4 * MIB, 4 * MIB + 1, 5 * MIB + 77))
             _one(handler, emulator, directory, chance.randbytes(size), chance, tally)
             tally.uploads += 1
             _drop_receipts(directory)
+        tally.late = Footprint.now()
     assert emulator.errors == []
     return Footprint.now()
 
@@ -154,6 +164,11 @@ def check(tally: Tally, directory: Path) -> None:
     assert tally.after.descriptors <= tally.before.descriptors, tally
     # What the allocator keeps goes up and down by 30 MiB; 30 KiB lost an upload would show.
     assert tally.after.resident <= tally.before.resident + 48 * MIB, tally
+    # While they live, connections that are kept for the next upload come and go, a few of them.
+    assert tally.early is not None and tally.late is not None
+    assert tally.late.threads <= tally.early.threads + 16, tally
+    assert tally.late.descriptors <= tally.early.descriptors + 32, tally
+    assert tally.late.resident <= tally.early.resident + 48 * MIB, tally
     left = [path.name for path in (directory / "state" / "journals").iterdir()]
     assert [name for name in left if not name.startswith(".")] == []
 

@@ -1,11 +1,14 @@
 """The lowest versions that pyproject.toml allows, as pip's constraints: `click==8.2.0`.
 
 For `make lowest`, which runs the core of the suite on them: a bound that nobody tests is a guess.
+With --check it says whether the interpreter that runs it has these very versions.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -23,5 +26,18 @@ def constraints(project: Path = PROJECT) -> list[str]:
     return found
 
 
+def others() -> list[str]:
+    """What is installed here in another version than the lowest, as a person reads it."""
+    found = []
+    for constraint in constraints():
+        name, _, lowest = constraint.partition("==")
+        installed = importlib.metadata.version(name)
+        if installed != lowest:
+            found.append(f"{name} is {installed} here, and not {lowest}")
+    return found
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        sys.exit("\n".join(others()) or None)
     print("\n".join(constraints()))

@@ -76,7 +76,9 @@ def refused(typed: Typed, emulator: Emulator, *arguments: str, says: str = "") -
         "X\r\n: v", "Ünder: v", "X: \u4e2d", "X: " + SURROGATE, "Authorization: UCloud x:y",
         "hOsT: evil", "Content-Length: 5", "Transfer-Encoding: chunked", "Content-MD5: x",
         "Content-Type: text/html", "X\x00: v", "X: a\x0bb", "X: a\x85b",
+        "X: " + "a" * 8000, "X" * 8001 + ":",
     ],
+    ids=lambda header: ascii(header[:20]),
 )  # fmt: skip
 def test_headers(typed: Typed, emulator: Emulator, header: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "-H", header, *AT_ONCE)
@@ -93,7 +95,11 @@ def test_metadata(typed: Typed, emulator: Emulator, meta: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "--meta", meta, *AT_ONCE)
 
 
-@pytest.mark.parametrize("mime_type", ["a\r\nb: c", "\x1b[2J", "a\0b", SURROGATE, "a/b\n"])
+@pytest.mark.parametrize(
+    "mime_type",
+    ["a\r\nb: c", "\x1b[2J", "a\0b", SURROGATE, "a/b\n", "a" * 8001],
+    ids=lambda text: ascii(text[:20]),
+)
 def test_mime_types(typed: Typed, emulator: Emulator, mime_type: str) -> None:
     refused(typed, emulator, "upload", "demo", "k", "file", "--mime-type", mime_type, *AT_ONCE)
 
@@ -102,8 +108,8 @@ KEYS = {
     "": "empty",
     "a\0b": "NUL",
     SURROGATE: "UTF-8",
-    "a" * 10_000: "",
-    "\u4e2d" * 4000: "",
+    "a" * 10_000: "10,000 bytes",
+    "\u4e2d" * 4000: "12,000 bytes",
 }
 
 
@@ -118,12 +124,32 @@ def test_keys(typed: Typed, emulator: Emulator, command: str, key: str) -> None:
         "resume": ("resume", "--bucket", "demo", "--key", key, "--upload-id", "u",
                    "--file", "file", *AT_ONCE),
     }[command]  # fmt: skip
-    if KEYS[key]:
-        refused(typed, emulator, *arguments, says=KEYS[key])
-        return
-    # The protocol names no limit of a key's length: the server has the last word.
-    code, words = typed(*arguments)
-    assert code in (0, 1, 2), (code, words)
+    refused(typed, emulator, *arguments, says=KEYS[key])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["a\0b", SURROGATE, "a" * 10_000], ids=["NUL", "surrogate", "long"]
+)
+def test_prefixes(typed: Typed, emulator: Emulator, tmp_path: Path, prefix: str) -> None:
+    (tmp_path / "tree").mkdir()
+    make_file(tmp_path / "tree" / "a", 10)
+    refused(typed, emulator, "upload", "-r", "demo", prefix, "tree", *AT_ONCE)
+    refused(typed, emulator, "upload", "-r", "demo", prefix, "tree", "--dry-run")
+
+
+def test_a_prefix_that_leaves_no_room_for_a_name(
+    typed: Typed, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The longer name fails, the other one goes."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    make_file(tree / "b", 10)
+    make_file(tree / "long", 10)
+    for more in ((), ("--skip-existing",), ("--dry-run",)):
+        code, words = typed("upload", "-r", "demo", "a" * 7998 + "/", "tree", *AT_ONCE, *more)
+        assert code == 66 and "long: " in words and "8,003 bytes" in words, words
+        assert "attempt" not in words, words
+    assert [record.key[-2:] for record in emulator.requests if record.call == "put"] == ["/b"] * 1
 
 
 BUCKETS = [
@@ -156,6 +182,57 @@ def test_endpoints(typed: Typed, emulator: Emulator, endpoint: str) -> None:
     assert code == 2 or (not endpoint.strip() and code in (2, 78)), (code, words)
     assert "password" not in words
     assert not emulator.requests
+
+
+OF_A_SERVER = {
+    "upload": ("demo", "k", "file"),
+    "upload -r": ("-r", "demo", "k/", "."),
+    "upload-stream": ("demo", "k", "--", "true"),
+    "resume": ("--all",),
+    "resume an upload": ("--bucket", "demo", "--key", "k", "--upload-id", "u", "--file", "file"),
+    "status": (),
+    "status --remote": ("--remote", "demo"),
+    "abort": ("--all",),
+    "abort an upload": ("--bucket", "demo", "--key", "k", "--upload-id", "u"),
+    "verify": ("demo", "k", "file"),
+    "doctor": (),
+    "doctor --offline": ("--offline",),
+    "configure": ("--profile", "p"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_SERVER))
+def test_endpoints_of_every_command(typed: Typed, emulator: Emulator, name: str) -> None:
+    """Also where there is nothing to ask a server about: the next time there may be."""
+    command = name.partition(" ")[0]
+    for endpoint, says in (
+        ("http://user:password@host.example", "credentials"),
+        ("https://host.example/path", "no path"),
+        ("nowhere", "no region"),
+    ):
+        arguments = (command, f"--endpoint={endpoint}", *OF_A_SERVER[name])
+        refused(typed, emulator, *arguments, says=says)
+
+
+def test_every_command_with_an_endpoint_was_tried() -> None:
+    context = click.Context(cli)
+    found = set()
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        if any("--endpoint" in parameter.opts for parameter in command.params):
+            found.add(name)
+    assert found == {name.partition(" ")[0] for name in OF_A_SERVER}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--host", ""), ("--bucket", "../a"), ("--bucket", ESCAPE), ("--bucket", SURROGATE),
+     ("--bucket", ""), ("--block-size", "513M"), ("--block-size", "0"), ("--port", "65536")],
+    ids=ascii,
+)  # fmt: skip
+def test_what_serve_refuses(typed: Typed, emulator: Emulator, arguments: tuple[str, ...]) -> None:
+    refused(typed, emulator, "serve", "--port", "0", *arguments)
 
 
 ABSURD = [

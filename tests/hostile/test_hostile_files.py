@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from testbed import AT_ONCE, MIB, Ufile, make_file
 from ufile_cli.emulator.server import Emulator
 
 TERABYTE = 10**12
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1024 * MIB, 1024 * MIB))
 
 
 def test_sources_that_are_too_large_or_no_files(ufile: Ufile, emulator: Emulator) -> None:
@@ -41,6 +46,38 @@ def test_names_are_shown_escaped(ufile: Ufile, emulator: Emulator) -> None:
         outcome = ufile(*arguments, "-v", "-v", "--log-file", "log")
         nothing_raw(outcome.err + outcome.out + (ufile.home / "log").read_text())
         assert "\nufile: all is well" not in outcome.err + outcome.out
+
+
+TERMINAL = [
+    ("upload", "demo", "k\x1b]0;x\x07", "NAME", *AT_ONCE, "--progress", "bars"),
+    ("status",),
+    ("resume", "--last", *AT_ONCE, "--progress", "plain"),
+    ("upload", "-r", "demo", "p\x07", "tree", "--dry-run"),
+    ("upload", "-r", "demo", "p\x07", "tree", *AT_ONCE),
+    ("verify", "demo", "k\x1b]0;x\x07", "NAME"),
+    ("etag", "NAME"),
+    ("status", "--remote", "demo"),
+    ("doctor",),
+    ("clean", "--dry-run"),
+    ("abort", "--all"),
+]
+
+
+def test_names_are_escaped_on_a_terminal(ufile: Ufile, emulator: Emulator) -> None:
+    """Where colours and bars are drawn, so that escapes alone say nothing: these are the names'."""
+    name = "a\nb\x1b]0;x\x07\x9b31m\u202egnp"
+    make_file(ufile.home / name, 5 * MIB)
+    (ufile.home / "tree").mkdir()
+    make_file(ufile.home / "tree" / name, 10)
+    said = "\x1b]0;x\x07\x9b31m\u202egnp"
+    emulator.faults.add(call="part", part=1, status=503, message=said)
+    for arguments in TERMINAL:
+        words = (name if word == "NAME" else word for word in arguments)
+        running = ufile.start_on_terminal(*words, columns=200)
+        outcome = running.wait()
+        assert outcome.code != 70, outcome
+        for raw in ("\x1b]", "\x07", "\x9b", "\u202e"):
+            assert raw not in outcome.err, (arguments, raw, outcome.err)
 
 
 def interrupted(ufile: Ufile, emulator: Emulator) -> Path:
@@ -82,3 +119,54 @@ def test_a_journal_that_is_a_link(ufile: Ufile, emulator: Emulator) -> None:
     outcome = ufile("resume", path.stem)
     assert outcome.code == 1 and "symbolic link" in outcome.err, outcome
     assert elsewhere.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["directory", "device", "fifo", "file", "loop"])
+def test_places_that_are_none(ufile: Ufile, emulator: Emulator, kind: str) -> None:
+    """What is named in the environment: a sentence, whatever lies there, and no bug of ours."""
+    make_file(ufile.home / "big", 5 * MIB)
+    place = ufile.home / kind
+    if kind == "directory":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "file":
+        place.write_bytes(b"\x00[[[")
+    elif kind == "loop":
+        place.symlink_to(place)
+    else:
+        place = Path("/dev/zero")
+    upload = ("upload", "demo", "k", "big", *AT_ONCE)
+    tries: list[tuple[dict[str, str], tuple[str, ...], int]] = [
+        ({"UFILE_STATE_DIR": str(place)}, upload, 0 if kind == "directory" else 74),
+        ({"UFILE_LOCAL_DIR": str(place), "UFILE_ENDPOINT": "local"}, upload,
+         0 if kind == "directory" else 2),
+    ]  # fmt: skip
+    if kind != "fifo":  # who names a FIFO here means to write into it: `UFILE_CONFIG=<(decrypt)`
+        tries += [
+            ({"UFILE_CONFIG": str(place)}, upload, 2),
+            ({}, ("serve", "--port", "0", "--faults", str(place)), 2),
+        ]
+    for env, arguments, code in tries:
+        outcome = ufile(*arguments, env=env, preexec=limited)
+        assert outcome.code == code, (env, arguments, outcome)
+        assert "Traceback" not in outcome.err and "bug of ufile" not in outcome.err, outcome
+
+
+def test_a_configuration_that_is_too_deep(ufile: Ufile) -> None:
+    (ufile.home / "config.toml").write_text("a = " + "[" * 100_000)
+    (ufile.home / "config.toml").chmod(0o600)
+    (ufile.home / "faults").write_text("[" * 100_000)
+    outcome = ufile("configure", "--list")
+    assert outcome.code == 2 and "too deeply" in outcome.err, outcome
+    outcome = ufile("serve", "--port", "0", "--faults", "faults", env={"UFILE_CONFIG": "/dev/null"})
+    assert outcome.code == 2 and "not JSON" in outcome.err, outcome
+
+
+def test_no_configuration_is_no_danger(alone: Ufile) -> None:
+    """UFILE_CONFIG=/dev/null means none; nobody is told to chmod a device."""
+    make_file(alone.home / "f", 10)
+    outcome = alone(
+        "upload", "demo", "k", "f", "--endpoint", "local", env={"UFILE_CONFIG": "/dev/null"}
+    )
+    assert outcome.code == 0 and "chmod" not in outcome.err, outcome

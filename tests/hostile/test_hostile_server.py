@@ -23,6 +23,9 @@ import pytest
 from hostilebed import MIB, Answers, Asked, Liar, answer, endless, nothing_raw
 from testbed import AT_ONCE, Outcome, Ufile, make_file
 
+from ufile_cli.cli import asking
+from ufile_cli.multipart.retry import RetryPolicy
+
 BLOCK = 4 * MIB
 ADDRESS_SPACE = 1024 * MIB
 TAKEN_AT_MOST = 40 * MIB
@@ -352,3 +355,61 @@ def test_small_files_and_their_lies(alone: Ufile, tmp_path: Path) -> None:
                                  "--endpoint", liar.url)  # fmt: skip
             assert code in (1, 75), words
             nothing_raw(words)
+
+
+READ_BACK: dict[str, tuple[Callable[[], Iterable[bytes]], int]] = {
+    "no end": (lambda: endless(b"x", HEAD + b"\r\n"), 75),
+    "chunks": (chunks, 75),
+    "longer than it said": (
+        lambda: endless(b"x", HEAD + b"Content-Length: 99999999999999\r\n\r\n"), 1
+    ),
+    "bomb": (lambda: iter([answer(200, body=bomb(), Content_Encoding="gzip, gzip")]), 1),
+    "shorter": (lambda: iter([answer(200, body=b"x" * 99)]), 1),
+    "broken off": (lambda: iter([HEAD + b"Content-Length: 100\r\n\r\nx"]), 75),
+}  # fmt: skip
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of `helper` that ask for single things wait for nothing between attempts."""
+    monkeypatch.setattr(asking, "_POLICY", RetryPolicy(attempts=3, interval=0.0, patience=0))
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("name", sorted(READ_BACK))
+def test_an_object_read_back(alone: Ufile, tmp_path: Path, name: str) -> None:
+    """What HeadFile said is the most that is read; nothing is unpacked."""
+    small = make_file(tmp_path / "small", 100)
+    said, code = READ_BACK[name]
+    head = HEAD + b'Content-Length: 100\r\nETag: "x"\r\n\r\n'
+    verify = ("verify", "demo", "k", str(small), "--content")
+    with Liar(lying(head=lambda: iter([head]), get=said)) as liar:
+        if code == 1:  # in bounded memory
+            outcome = run(alone, liar, *verify)
+            got, words = outcome.code, outcome.err
+        else:
+            got, words = helper(alone, *verify, "--endpoint", liar.url)
+        assert got == code, words
+        nothing_raw(words)
+        assert liar.sent < TAKEN_AT_MOST
+
+
+HEADS = {
+    "absurd length": (b"Content-Length: 99999999999999999999999999\r\n", 75),
+    "negative length": (b"Content-Length: -1\r\n", 75),
+    "no length": (b"", 75),
+    "ETag with escapes": (b'Content-Length: 100\r\nETag: "\x1b[2J"\r\n', 75),
+    "long ETag": (b'Content-Length: 100\r\nETag: "' + b"A" * 60_000 + b'"\r\n', 75),
+    "escapes elsewhere": (b"Content-Length: 100\r\nLast-Modified: \x1b[2J\r\nX-\x1b: a\r\n", 1),
+}
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_heads_that_lie(alone: Ufile, tmp_path: Path, name: str) -> None:
+    small = make_file(tmp_path / "small", 100)
+    headers, code = HEADS[name]
+    with Liar(lying(head=lambda: iter([HEAD + headers + b"\r\n"]))) as liar:
+        got, words = helper(alone, "verify", "demo", "k", str(small), "--endpoint", liar.url)
+        assert got == code, words
+        nothing_raw(words)

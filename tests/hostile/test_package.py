@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from testbed import MIB, make_file
@@ -36,6 +39,41 @@ def test_few_dependencies_each_with_a_lower_bound() -> None:
         assert match is not None, f"{dependency} has no plain lower bound"
         names.append(match[1])
     assert names == ["click", "platformdirs", "requests", "rich", "urllib3"]
+
+
+def program(name: str) -> Any:
+    """A module that is a program beside these tests."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOLE = {"id": "PYSEC-0-1", "fix_versions": ["2.0"], "aliases": [], "description": ""}
+SOUND = {"name": "click", "version": "8.2.0", "vulns": []}
+HOLED = {"name": "rich", "version": "13.7.0", "vulns": [HOLE]}
+UNKNOWN = {"name": "urllib3", "skip_reason": "Dependency not found on PyPI"}
+
+
+@pytest.mark.parametrize(
+    ("packages", "code", "says"),
+    [
+        ([SOUND], 0, "1 packages, no known"),
+        ([SOUND, HOLED], 1, "rich 13.7.0: PYSEC-0-1, mended in 2.0"),
+        ([SOUND, UNKNOWN], 2, "no vulnerability data for 1 of 2 packages"),
+        ([HOLED, UNKNOWN], 1, "urllib3: Dependency not found"),
+        ([], 2, "0 of 0"),
+        (None, 2, "could not reach its vulnerability data"),
+    ],
+)
+def test_an_audit_that_saw_nothing_is_no_success(
+    packages: list[object] | None, code: int, says: str
+) -> None:
+    said = "" if packages is None else json.dumps({"dependencies": packages, "fixes": []})
+    got, lines = program("audit").verdict(said, "Traceback\nConnectionError: no route\n")
+    assert got == code and says in "\n".join(lines), lines
+    assert packages is not None or "ConnectionError: no route" in lines[-1]
 
 
 @pytest.mark.slow

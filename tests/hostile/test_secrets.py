@@ -16,11 +16,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 from hostilebed import Asked, Liar, answer
 from testbed import AT_ONCE, MIB, PUBLIC, SECRET, Ufile, make_file
 
 from ufile_cli.cli.logs import fit_to_show, keep_secret, redact
+from ufile_cli.cli.main import cli
 from ufile_cli.emulator.server import Emulator
 
 SIGNATURE = re.compile(r"UCloud [^\s\"']*:[A-Za-z0-9+/]{27}=")
@@ -50,11 +52,19 @@ COMMANDS = [
     ("verify", "demo", "big", "big.bin"),
     ("doctor", "--remote", "demo"),
     ("configure", "--profile", "p", "--endpoint", "cn-bj", "--bucket", "demo"),
-    ("configure", "--show"),
-    ("status",),
+    ("configure", "--show", "--profile", "none"),
+    ("status", "zzzzzzzz"),
     ("clean", "--older-than", "nonsense"),
     ("etag", "missing"),
+    ("serve", "--port", "0", "--dir", "big.bin"),
 ]
+WITHOUT_A_SERVER = ("etag", "configure", "clean", "serve")
+
+
+def test_every_command_is_among_them() -> None:
+    """But for completion, which prints a constant and reads nothing."""
+    context = click.Context(cli)
+    assert {words[0] for words in COMMANDS} == {*cli.list_commands(context)} - {"completion"}
 
 
 @pytest.mark.parametrize("lie", ["echo", "refuse", "garbage"])
@@ -75,20 +85,22 @@ def test_every_command_that_fails(alone: Ufile, lie: str) -> None:
             return answer(403, {"RetCode": -2, "ErrMsg": f"UCloud  {signature[7:]} is wrong"})
         return b"\x00\x01 garbage " + signature.encode() + b"\r\n\r\n"
 
+    tracebacks = 0
     with Liar(answers) as liar:
-        for arguments in COMMANDS if lie == "echo" else COMMANDS[::3]:
-            more = (
-                () if arguments[0] in ("etag", "configure", "clean") else ("--endpoint", liar.url)
-            )
-            if arguments == ("status",):
-                more = ()
+        for arguments in COMMANDS[::3] if lie == "garbage" else COMMANDS:
+            more = () if arguments[0] in WITHOUT_A_SERVER else ("--endpoint", liar.url)
             if "--" in arguments:
                 at = arguments.index("--")
                 words = (*arguments[:at], *more, "-v", "-v", "--log-file", "log", *arguments[at:])
             else:
                 words = (*arguments, *more, "-v", "-v", "--log-file", "log")
             outcome = alone(*words)
+            # To abort, an id that the server knows no more is none that is left to be freed.
+            fails = lie == "refuse" or arguments[0] != "abort"
+            assert outcome.code != 70 and (outcome.code != 0 or not fails), (words, outcome)
             no_secret(outcome.out + outcome.err, str(arguments))
+            tracebacks += outcome.err.count("Traceback")
+    assert tracebacks >= 3, "there was something to look into"
     for path in files_below(home):
         if path.name != "config.toml":
             no_secret(path.read_bytes().decode("utf-8", "replace"), str(path))
@@ -176,3 +188,17 @@ def test_plain_http_to_a_public_address_is_said_once(alone: Ufile, tmp_path: Pat
         )  # fmt: skip
         assert outcome.code == 75
         assert outcome.err.count("plain HTTP") == said, outcome.err
+
+
+def test_warnings_are_said_once_for_all_uploads(alone: Ufile) -> None:
+    make_file(alone.home / "f", 5 * MIB)
+    (alone.home / "config.toml").write_text("")
+    (alone.home / "config.toml").chmod(0o644)
+    env = {"http_proxy": "http://127.0.0.1:9", "UFILE_ENDPOINT": "http://203.0.113.7.example.com:9"}
+    for key in "abc":
+        assert alone("upload", "demo", key, "f", *AT_ONCE, env=env).code == 75
+    outcome = alone("resume", "--all", *AT_ONCE, env=env)
+    assert outcome.code == 75, outcome
+    assert outcome.err.count("no way through the proxy") == 3
+    assert outcome.err.count("plain HTTP") == 1, outcome.err
+    assert outcome.err.count("others can read the keys") == 1, outcome.err

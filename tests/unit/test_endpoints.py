@@ -224,8 +224,9 @@ def test_buckets_refused(bucket: str) -> None:
         Endpoint.parse("cn-bj").address(bucket)
 
 
-@pytest.mark.parametrize("key", ["", "a\0b", "a\ud800"])
+@pytest.mark.parametrize("key", ["", "a\0b", "a\ud800", "a" * 8001, "\u4e2d" * 2667])
 def test_keys_refused(key: str) -> None:
+    check_key("a" * 8000)
     with pytest.raises(UsageError):
         check_key(key)
 

@@ -70,6 +70,7 @@ def command(
 ) -> int:
     """Give uploads up: free their parts on the server, then drop their journals."""
     log, server = Log(Verbosity.of(values)), Server.of(values)
+    server.check()
     remote = [value for value in (bucket, key, upload_id) if value is not None]
     if sum((bool(journal_ids), every, bool(remote))) != 1:
         raise UsageError(

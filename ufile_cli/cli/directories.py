@@ -26,6 +26,7 @@ from ufile_cli.multipart.small import put, read_whole
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.tree import Rules, TreeResult, TreeUpload, walk
 from ufile_cli.progress import text
+from ufile_cli.us3.endpoints import check_key
 
 __all__ = ["upload_directory"]
 
@@ -59,6 +60,8 @@ def upload_directory(
     prefix = "" if prefix == "/" else prefix
     if prefix and not prefix.endswith("/"):
         prefix += "/"
+    if prefix:
+        check_key(prefix)
     chosen = merged(sending, {})
     options = as_options(chosen)
     store = open_store()
@@ -67,6 +70,8 @@ def upload_directory(
     ) as connection:
 
         def upload_one(source: FileSource, key: str, options: Options, context: Context) -> Result:
+            if problem := _key_problem(key):
+                raise SourceError(f"it would become no object: {problem}")
             document = file_document(
                 sending, connector, source, bucket=bucket, key=key, options=chosen
             )
@@ -81,6 +86,8 @@ def upload_directory(
                 record.close()
 
         def etag_of(key: str) -> tuple[int, str] | None:
+            if _key_problem(key):
+                return None
             try:
                 head = connection.client.head(key)
             except NotFound:
@@ -172,8 +179,12 @@ def _dry_run(
             continue
         if skip_existing and tree.is_there(entry):
             continue
-        files, size = files + 1, size + entry.size
         key = tree.key_of(entry)
+        if problem := _key_problem(key):
+            _say(f"ufile: {entry.relative}: it would become no object: {problem}")
+            code = int(ExitCode.SOURCE)
+            continue
+        files, size = files + 1, size + entry.size
         if as_json:
             listed.append({"path": entry.path, "key": key, "size": entry.size})
             continue
@@ -184,6 +195,15 @@ def _dry_run(
     if as_json:
         print_json({"files": listed, "bytes": size, "exit_code": code, "error": None})
     return code
+
+
+def _key_problem(key: str) -> str | None:
+    """Why there can be no such key; of a long prefix and a deep path, say. One file, not all."""
+    try:
+        check_key(key)
+    except UsageError as error:
+        return error.message
+    return None
 
 
 def _say(line: str) -> None:

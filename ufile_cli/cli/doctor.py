@@ -63,6 +63,7 @@ def command(buckets: tuple[str, ...], offline: bool, as_json: bool, **values: An
     or --bucket names. Changes nothing. Exit code 1 where something was found.
     """
     log, server = Log(Verbosity.of(values)), Server.of(values)
+    server.check()
     examination = _Examination(open_store(), server, log)
     examination.journals()
     if not offline:

@@ -32,7 +32,8 @@ def command(files: tuple[str, ...], **values: Any) -> int:
     """Print the US3 ETag of local files; - is standard input.
 
     A name with a line break or backslash is escaped and its line begins with a backslash, as
-    sha1sum does.
+    sha1sum does; on a terminal other control characters are escaped as well. FIFOs and devices
+    are read to their end, as sha1sum does.
     """
     Verbosity.of(values)
     codes = [0]
@@ -45,7 +46,7 @@ def command(files: tuple[str, ...], **values: Any) -> int:
             explain(error)
             codes.append(error.code)
             continue
-        sys.stdout.buffer.write(_line(etag, name))
+        sys.stdout.buffer.write(_line(etag, name, shown=sys.stdout.isatty()))
         sys.stdout.buffer.flush()
     return worst(codes)
 
@@ -74,9 +75,16 @@ def hash_stream(file: Any) -> BlockHasher:
 _ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
 
 
-def _line(etag: str, name: str) -> bytes:
-    """The line as coreutils write it: bytes of the name as they are, but for three."""
+def _line(etag: str, name: str, *, shown: bool) -> bytes:
+    """The line as coreutils write it: bytes of the name as they are, but for three.
+
+    Where a person sees it (`shown`), what could move a cursor is escaped too; a line of that kind
+    is for the eye, a program reads a pipe.
+    """
     raw = os.fsencode(name)
     escaped = b"".join(_ESCAPES.get(raw[i : i + 1], raw[i : i + 1]) for i in range(len(raw)))
     mark = b"\\" if escaped != raw else b""
+    if shown:
+        seen = text.printable(os.fsdecode(escaped), sys.stdout.encoding)
+        escaped = seen.encode(sys.stdout.encoding, "backslashreplace")
     return mark + etag.encode() + b"  " + escaped + b"\n"

@@ -68,6 +68,7 @@ class Log:
         SIGNALS.verbose = verbosity.verbose
         self.verbosity = verbosity
         self.shown: Callable[[str], None] = _to_stderr
+        self._warned: set[str] = set()
         self._file: TextIO | None = None
         if verbosity.log_file is not None:
             try:
@@ -91,6 +92,12 @@ class Log:
                 self._file = None  # a full disk must not end an upload
         if self.verbosity.verbose >= level and not self.verbosity.quiet:
             self.shown(line)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, each only once, however many uploads a command is about."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.shown(f"ufile: warning: {text}")
 
     def request(self, record: RequestRecord) -> None:
         """Log a request; workers call this from their threads."""

@@ -148,6 +148,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_YOURS = {"authorization", "host", "content-length", "transfer-encoding", "content-md5"}
 
 
+# A journal keeps it: refused by the server again and again, it would be in the way of each run.
+_LONGEST_HEADER = 8000
+_TOO_LONG = f"longer than {_LONGEST_HEADER:,} characters; no server has to take that"
+
+
 class _Header(click.ParamType):
     """`Name: value`, as curl takes it."""
 
@@ -166,6 +171,8 @@ class _Header(click.ParamType):
             content.encode("latin-1")
         except UnicodeEncodeError:
             self.fail(f"the header {name} holds characters that no header can", param, ctx)
+        if len(name) + len(content) > _LONGEST_HEADER:
+            self.fail(f"the header {name[:40]} is {_TOO_LONG}", param, ctx)
         if name.lower() in _NOT_YOURS:
             self.fail(f"the header {name} is set by ufile itself", param, ctx)
         return name, content
@@ -178,6 +185,8 @@ class _MimeType(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         text = str(value).strip(" \t")
+        if len(text) > _LONGEST_HEADER:
+            self.fail(f"the type is {_TOO_LONG}", param, ctx)
         if not text or not text.isascii() or not text.isprintable():
             self.fail(f"{value!r} is no type; write text/plain or the like", param, ctx)
         return text
@@ -291,6 +300,17 @@ class Server(NamedTuple):
             values.pop("internal"),
             values.pop("custom_domain"),
         )
+
+    def check(self) -> None:
+        """Make sure that --endpoint names a place, also where in the end no server is asked.
+
+        Raises:
+            UsageError: it does not.
+        """
+        if self.endpoint is not None:
+            from ufile_cli.us3.endpoints import Endpoint
+
+            Endpoint.parse(self.endpoint, internal=self.internal, custom_domain=self.custom_domain)
 
 
 def server_options(function: F) -> F:

@@ -135,6 +135,7 @@ def command(
     )
     store = open_store()
     if every:
+        server.check()
         return _resume_all(store, server, sending, log, wishes)
     with json_on_failure(sending, bucket=None, key=None):
         chosen = store.find(journal_id) if journal_id is not None else _last(store)

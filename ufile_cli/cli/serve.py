@@ -13,6 +13,7 @@ from ufile_cli.cli.logs import Log, keep_secret
 from ufile_cli.cli.options import SIZE, Verbosity, verbosity_options
 from ufile_cli.errors import Stopped, UsageError
 from ufile_cli.settings import DEFAULT_PROFILE, config_path, local_directory, read_profiles
+from ufile_cli.us3.endpoints import check_bucket
 
 __all__ = ["command"]
 
@@ -80,6 +81,10 @@ def command(
     from ufile_cli.emulator.server import Emulator
 
     log = Log(Verbosity.of(values))
+    if not host:
+        raise UsageError("an empty --host names no address", hint="0.0.0.0 stands for all of them")
+    for bucket in buckets:
+        check_bucket(bucket)
     keys = _keys(profile)
     try:
         script = FaultScript.load(faults) if faults is not None else None

@@ -76,6 +76,7 @@ def command(
     are for --remote alone; the journals need no server.
     """
     verbosity, server = Verbosity.of(values), Server.of(values)
+    server.check()
     if watch and (as_json or remote is not None):
         raise UsageError("--watch goes with neither --json nor --remote")
     if remote is not None:

@@ -80,12 +80,12 @@ def connector_for(
         journal_endpoint=document.endpoint if document else None,
         journal_custom_domain=document.custom_domain if document else False,
         journal_profile=document.profile if document else None,
-        warn=lambda text: log.shown(f"ufile: warning: {text}"),
+        warn=log.warn,
     )
     connector = Connector(replace(settings, keys=lambda: _kept_secret(settings.keys())))
     connector.check()
     if connector.endpoint.is_public_plain_http and not log.verbosity.quiet:
-        log.shown(f"ufile: warning: {settings.endpoint} is plain HTTP: what is sent can be read")
+        log.warn(f"{settings.endpoint} is plain HTTP: what is sent can be read")
     return connector
 
 

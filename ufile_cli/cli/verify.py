@@ -123,7 +123,7 @@ class _Comparison:
             raise SourceError(f"{self.file}: {error.strerror or error}") from error
         self._sizes(own.size, head.size)
         if content:
-            theirs = asking.ask("GetFile", lambda: self._read_back(asking))
+            theirs = asking.ask("GetFile", lambda: self._read_back(asking, head.size))
             if theirs != own.etag():
                 raise VerifyFailed(f"{where} is not {self.file}: their content differs")
             self.verified = "content"
@@ -157,11 +157,16 @@ class _Comparison:
             hint="--content reads the object back and compares the bytes",
         )
 
-    def _read_back(self, asking: Asking) -> str:
+    def _read_back(self, asking: Asking, size: int) -> str:
         hasher = BlockHasher()
         with asking.client.get(self.key) as download:
             for piece in download:
                 hasher.update(piece)
+                if hasher.size > size:  # it may go on for ever
+                    raise VerifyFailed(
+                        f"{self.bucket}/{self.key} is not {self.file}: the server sends more than "
+                        f"the {size:,} bytes that it said the object has"
+                    )
         return hasher.etag()
 
     def words(self) -> str:

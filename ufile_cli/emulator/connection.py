@@ -6,7 +6,7 @@ nothing of US3. Whatever goes wrong with the peer is Disconnected, so that an OS
 stays what it is: trouble of this machine.
 
 Invariants: a connection needs one buffer of 256 KiB, never a whole body; every wait for the peer
-ends after the idle timeout.
+ends after the idle timeout, and so does the sum of many short waits in which next to nothing came.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ufile_cli.emulator.protocol import Refusal, malformed
 
 BUFFER_SIZE = 256 * 1024
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request head, at most."""
+SLOWEST = 100
+"""Bytes a second below which a client is let go after a while. A line of 4 KB a second that
+dozens of uploads in parts share is still quicker."""
 
 _DRAIN_SECONDS = 2.0
 _DRAIN_LIMIT = 16 * 1024 * 1024
@@ -33,14 +36,42 @@ class Disconnected(Exception):
     """The peer is gone, silent for too long, or was cut off."""
 
 
+class Patience:
+    """For how long a client may keep the server waiting: an account of seconds, in all.
+
+    Waiting takes from it, bytes pay in, and it never holds more than it began with. So a client
+    that was quick for an hour is let go as soon as one that was slow from the start.
+    """
+
+    def __init__(self, seconds: float, slowest: float = SLOWEST) -> None:
+        """`slowest` in bytes a second: what keeps the account as it is."""
+        self._most = self._left = seconds
+        self._slowest = slowest
+
+    def waited(self, seconds: float, count: int) -> None:
+        """Note a wait and the bytes that it brought. Raises Disconnected for the last straw."""
+        left = self._left - seconds + count / self._slowest
+        if left < 0:
+            raise Disconnected("the client is too slow")
+        self._left = min(left, self._most)
+
+
 class Connection:
     """A socket with what was read too much from it."""
 
-    def __init__(self, sock: socket.socket, number: int, idle_timeout: float) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        number: int,
+        idle_timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.number = number
         self.requests = 0
         self._sock = sock
         self._idle_timeout = idle_timeout
+        self._clock = clock
+        self._patience = Patience(idle_timeout)
         self._ahead = bytearray()
         self._buffer: memoryview | None = None
         sock.settimeout(idle_timeout)
@@ -56,10 +87,18 @@ class Connection:
     def read_head(self) -> bytes | None:
         """The next request head without its empty line; None where the peer is done.
 
-        Raises Disconnected, and Refusal (431) for a head that is too long. A head has to be
-        complete within the idle timeout, however slowly it trickles.
+        Raises Disconnected, and Refusal (431) for a head that is too long. From its first byte on
+        a head has the idle timeout to be complete, however it trickles.
         """
-        deadline = time.monotonic() + self._idle_timeout
+        try:
+            return self._read_head()
+        finally:
+            self._patience = Patience(self._idle_timeout)
+            with contextlib.suppress(OSError):
+                self._sock.settimeout(self._idle_timeout)
+
+    def _read_head(self) -> bytes | None:
+        deadline = self._clock() + self._idle_timeout if self._ahead else None
         searched = 0
         while True:
             while self._ahead[:2] == b"\r\n":  # RFC 9112: empty lines before a request are skipped
@@ -72,12 +111,18 @@ class Connection:
             if len(self._ahead) > HEAD_LIMIT:
                 raise Refusal(431, -30003, "the request head is too long")
             searched = len(self._ahead)
+            if deadline is not None:
+                left = deadline - self._clock()
+                if left <= 0:
+                    raise Disconnected("the head took too long")
+                with contextlib.suppress(OSError):
+                    self._sock.settimeout(left)
             data = self._recv(64 * 1024)
             if not data:
                 return None
+            if deadline is None:  # empty lines before a head count too
+                deadline = self._clock() + self._idle_timeout
             self._ahead += data
-            if time.monotonic() > deadline:
-                raise Disconnected("the head took too long")
 
     def read_into(self, view: memoryview) -> int:
         """Some bytes of a body, at least one. Raises Disconnected."""
@@ -86,12 +131,14 @@ class Connection:
             view[:count] = self._ahead[:count]
             del self._ahead[:count]
             return count
+        began = self._clock()
         try:
             count = self._sock.recv_into(view)
         except OSError as error:
             raise Disconnected(str(error)) from None
         if count == 0:
             raise Disconnected("the body was cut short")
+        self._patience.waited(self._clock() - began, count)
         return count
 
     def read_line(self, limit: int) -> bytes:
@@ -99,9 +146,11 @@ class Connection:
         while (end := self._ahead.find(b"\n")) < 0:
             if len(self._ahead) > limit:
                 raise malformed("a line of chunked coding is too long")
+            began = self._clock()
             data = self._recv(4096)
             if not data:
                 raise Disconnected("the body was cut short")
+            self._patience.waited(self._clock() - began, len(data))
             self._ahead += data
         line = bytes(self._ahead[:end])
         del self._ahead[: end + 1]
@@ -114,12 +163,21 @@ class Connection:
             raise Disconnected(str(error)) from None
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """Send all. Raises Disconnected."""
-        try:
-            for part in parts:
-                self._sock.sendall(part)
-        except OSError as error:
-            raise Disconnected(str(error)) from None
+        """Send all. Raises Disconnected.
+
+        Not by sendall, whose timeout is for all of it: a slow reader would never get a whole
+        buffer within it.
+        """
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                began = self._clock()
+                try:
+                    count = self._sock.send(left)
+                except OSError as error:
+                    raise Disconnected(str(error)) from None
+                self._patience.waited(self._clock() - began, count)
+                left = left[count:]
 
     def shrink_receive_buffer(self) -> None:
         """Let the kernel take in little ahead, so that a slow reader is felt by the sender."""

@@ -172,6 +172,10 @@ def _part_in(wanted: int | str | Sequence[int], number: int | None) -> bool:
     return int(first or 0) <= number and (last == "" or number <= int(last))
 
 
+_LONGEST = 16 * 1024 * 1024
+"""Bytes of a script, at most: what is larger is no script, but /dev/zero or the like."""
+
+
 class FaultScriptError(ValueError):
     """A script that does not mean anything; the message names the fault and its field."""
 
@@ -213,8 +217,12 @@ class FaultScript:
     def load(cls, path: Path) -> FaultScript:
         """Read a script. Raises FaultScriptError, or OSError."""
         try:
-            document = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+            with path.open("rb") as file:
+                text = file.read(_LONGEST + 1)
+            if len(text) > _LONGEST:
+                raise FaultScriptError(f"{path}: larger than {_LONGEST >> 20} MiB")
+            document = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
             raise FaultScriptError(f"{path}: not JSON: {error}") from None
         return cls.parse(document)
 

@@ -67,6 +67,7 @@ class Emulator:
         idle_timeout: float = 60.0,
         max_connections: int = 1024,
         discard: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing listens before `start`.
 
@@ -75,9 +76,11 @@ class Emulator:
         `block_size`: BlkSize of new uploads, in bytes, up to 512 MiB.
         `keys`: public and private key; None leaves signatures unchecked.
         `remember`: how many records `requests` keeps.
-        `idle_timeout`: seconds that a silent client is waited for.
+        `idle_timeout`: seconds that a silent client is waited for, that a head may take, and that a
+        client which sends or takes fewer than 100 bytes a second gets in all.
         `discard`: hash the bytes of parts but do not keep them, for benchmarks; such objects have
         a size and an ETag, and cannot be read. Needs a block size of whole 4 MiB.
+        `clock`: what slow clients are measured by.
         Raises OSError where the directory or the log cannot be used, ValueError for the block size.
         """
         if not 0 < block_size <= _BLOCK_SIZE_MAX:
@@ -92,6 +95,7 @@ class Emulator:
         self._buckets = None if buckets is None else frozenset(buckets)
         self._domains = {name.lower(): bucket for name, bucket in (domains or {}).items()}
         self._idle_timeout = idle_timeout
+        self._clock = clock
         self._store = ObjectStore(directory, discard=discard)
         self._log = RequestLog(request_log, remember)
         self._listener: socket.socket | None = None
@@ -237,7 +241,7 @@ class Emulator:
                 continue
             number = self._log.connection_opened()
             try:
-                connection = Connection(sock, number, self._idle_timeout)
+                connection = Connection(sock, number, self._idle_timeout, self._clock)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 with self._lock:  # close() joins what it finds: only threads that have started
                     self._open[number] = connection, thread

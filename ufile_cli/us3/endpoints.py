@@ -53,6 +53,7 @@ REGIONS: dict[str, Region] = {
 }
 
 _PUBLIC_SUFFIXES = frozenset(region.public for region in REGIONS.values())
+_LONGEST_KEY = 8000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -344,17 +345,20 @@ def check_bucket(bucket: str) -> None:
 def check_key(key: str) -> None:
     """Make sure that a key can be said in a URL and come back as the same key.
 
-    Any other UTF-8 string is a key. No length is refused here: the protocol names no limit, and
-    the server answers 414 or 400 to what it finds too long.
+    Any other UTF-8 string is a key. The protocol names no limit to its length, and the server
+    answers 414 or 400 to what it finds too long; but beyond 8000 bytes no server has to take the
+    first line of a request (RFC 9112), and what is that long was hardly meant.
 
     Raises:
-        UsageError: the key is empty, holds NUL, or is not UTF-8.
+        UsageError: the key is empty, holds NUL, is not UTF-8, or longer than 8000 bytes.
     """
     if not key:
         raise UsageError("the key is empty")
     if "\0" in key:
         raise UsageError("the key holds a NUL character")
     try:
-        key.encode("utf-8")
+        size = len(key.encode("utf-8"))
     except UnicodeEncodeError:
         raise UsageError("the key is not UTF-8") from None
+    if size > _LONGEST_KEY:
+        raise UsageError(f"the key has {size:,} bytes; at most {_LONGEST_KEY:,} are possible")
