@@ -121,6 +121,23 @@ def test_an_upload_that_has_a_journal_goes_on_with_that_one(
     assert stored_parts(emulator.requests) == dict.fromkeys(range(PARTS), 1)
 
 
+def test_what_has_changed_is_sent_again_where_there_is_a_journal(
+    ufile: Ufile, emulator: Emulator, source: Path
+) -> None:
+    emulator.block_size = MIB
+    emulator.faults.add(call="part", part=3, status=413)
+    assert ufile("upload", "demo", "big", str(source), "-j", "1").code == 1
+    emulator.faults.clear()
+    with source.open("r+b") as file:
+        file.write(b"another beginning")
+    words = named(ufile.status()[0]["uploadid"], source)
+    refused = ufile(*words)
+    assert refused.code == 66 and "--resend-changed" in refused.err, refused
+    outcome = ufile(*words, "--resend-changed", "--json")
+    assert outcome.code == 0 and outcome.json["parts_changed"] == 1, outcome
+    assert_same(emulator, source)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -118,7 +118,7 @@ def command(
                 "either a journal is named, or --bucket, --key, --upload-id and --file are"
             )
         with json_on_failure(sending, bucket=bucket, key=key):
-            return _resume_named(named, server, sending, log)
+            return _resume_named(named, server, sending, log, resend_changed=resend_changed)
     if sum((journal_id is not None, last, every)) != 1:
         raise UsageError(
             "name one journal id, or --last, or --all, or an upload by --bucket, --key, "
@@ -141,12 +141,15 @@ def command(
         return resume_one(store, chosen, server, sending, log, wishes)
 
 
-def _resume_named(named: Named, server: Server, sending: Sending, log: Log) -> int:
+def _resume_named(
+    named: Named, server: Server, sending: Sending, log: Log, *, resend_changed: bool
+) -> int:
     store = open_store()
     known = journal_of(store, named.upload_id) if named.upload_id is not None else None
     if known is None:
         return adopt_file(named, server, sending, log)
-    return resume_one(store, known, server, sending, log, Wishes(moved=named.file))
+    wishes = Wishes(moved=named.file, resend_changed=resend_changed)
+    return resume_one(store, known, server, sending, log, wishes)
 
 
 @dataclass(frozen=True, slots=True)
