@@ -34,7 +34,7 @@ from ufile_cli.cli.transfer import (
     refuse_differences,
 )
 from ufile_cli.connect import Connector
-from ufile_cli.errors import JournalDamaged, Stopped, UFileError, UsageError
+from ufile_cli.errors import JournalDamaged, UFileError, UsageError
 from ufile_cli.exitcodes import worst
 from ufile_cli.journal.record import JournalRecord
 from ufile_cli.journal.store import Store
@@ -167,7 +167,7 @@ class Wishes:
     produce: list[str] | None = None
 
 
-def _resumable(store: Store) -> list[str]:
+def _resumable(store: Store, *, streams: bool = True) -> list[str]:
     """Journals that are neither finished nor held nor damaged, the one touched last first."""
     found = []
     for listed in store.listing():
@@ -177,10 +177,12 @@ def _resumable(store: Store) -> list[str]:
             view = store.peek(listed.journal_id)
         except (JournalDamaged, UsageError):
             continue
+        if view.document.kind == "stream" and not streams:
+            continue
         if view.document.state != "finished" and not view.held:
-            found.append((view.touched, listed.journal_id, view.document.kind))
+            found.append((view.touched, listed.journal_id))
     found.sort(reverse=True)
-    return [journal_id for _, journal_id, _ in found]
+    return [journal_id for _, journal_id in found]
 
 
 def _last(store: Store) -> str:
@@ -193,15 +195,13 @@ def _last(store: Store) -> str:
 def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes: Wishes) -> int:
     """Every resumable file upload, one after another; with --json one list of results."""
     codes, documents = [0], list[object]()
-    for journal_id in reversed(_resumable(store)):
-        if store.peek(journal_id).document.kind != "file":
-            continue
+    for journal_id in reversed(_resumable(store, streams=False)):
         try:
             codes.append(
                 resume_one(store, journal_id, server, sending, log, wishes, tell=documents.append)
             )
-        except Stopped:
-            raise
+        except UsageError:
+            continue  # the journal is gone: given up, or finished and cleaned, meanwhile
         except UFileError as error:
             explain(error)
             documents.append({"journal_id": journal_id, "error": error.as_json()})
