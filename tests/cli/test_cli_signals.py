@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from testbed import COMMAND, MIB, Running, Ufile, assert_same, ignore, make_file, stored_parts
+from testbed import (
+    COMMAND,
+    MIB,
+    Outcome,
+    Running,
+    Ufile,
+    assert_same,
+    ignore,
+    make_file,
+    stored_parts,
+)
 
 from ufile_cli.emulator.server import Emulator
 
@@ -153,6 +164,71 @@ def test_a_signal_to_resume_all_stops_it_all(
     running.send(signal.SIGTERM)
     assert running.wait(PATIENCE).code == 143
     assert emulator.count("finish") == 0
+
+
+# At moments that no server sees
+
+AT = """
+import functools, importlib, os, signal, sys
+
+module, path, when = sys.argv.pop(1).split(":")
+*owner, name = path.split(".")
+owner = functools.reduce(getattr, owner, importlib.import_module(f"ufile_cli.cli.{module}"))
+real = getattr(owner, name)
+
+def act(*arguments, **named):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGINT)
+    result = real(*arguments, **named)
+    if when == "after":
+        os.kill(os.getpid(), signal.SIGINT)
+    return result
+
+setattr(owner, name, act)
+from ufile_cli.__main__ import main
+main()
+"""
+"""The command, with a Ctrl-C just before or after one of its functions."""
+
+
+def interrupted_at(ufile: Ufile, moment: str, *arguments: str) -> Outcome:
+    return ufile.start(*arguments, command=(sys.executable, "-c", AT, moment)).wait()
+
+
+@pytest.mark.parametrize("moment", ["transfer:Undertaking._finished:before", "main:_run:after"])
+def test_what_is_done_is_done(ufile: Ufile, emulator: Emulator, path: Path, moment: str) -> None:
+    outcome = interrupted_at(ufile, moment, "upload", "demo", "big", str(path), "--json")
+    assert outcome.code == 0 and outcome.json["exit_code"] == 0, outcome
+    assert "uploaded" in outcome.err and "Traceback" not in outcome.err
+    assert ufile.status()[0]["state"] == "finished"
+    assert_same(emulator, path)
+
+
+def test_a_directory_that_is_done_is_done(ufile: Ufile, path: Path) -> None:
+    path = path.rename(ufile.home / path.name)
+    words = ("upload", "-r", "demo", "p", str(ufile.home), "--include", path.name, "--json")
+    outcome = interrupted_at(ufile, "directories:print_json:before", *words)
+    assert outcome.code == 0 and outcome.json["sent"] == 1, outcome
+
+
+def test_a_command_that_is_no_upload(ufile: Ufile) -> None:
+    outcome = interrupted_at(ufile, "main:_run:after", "status")
+    assert outcome.code == 130 and "Traceback" not in outcome.err, outcome
+
+
+def test_between_the_journal_and_its_upload(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    moment = "transfer:Undertaking.connect:before"
+    outcome = interrupted_at(ufile, moment, "upload", "demo", "big", str(path), "--json")
+    journal = ufile.only_journal()
+    assert outcome.code == 130 and outcome.json["journal_id"] == journal, outcome
+    assert f"ufile resume {journal}" in outcome.err
+    again = interrupted_at(ufile, moment, "resume", journal, "--json")
+    assert again.code == 130 and f"ufile resume {journal}" in again.err, again
+    every = interrupted_at(ufile, moment, "resume", "--all", "--json")
+    assert every.code == 130 and [one["exit_code"] for one in every.json] == [130], every
+    assert ufile.status()[0]["state"] == "paused"
+    assert ufile("resume", journal).code == 0
+    assert_same(emulator, path)
 
 
 # Outputs that go away

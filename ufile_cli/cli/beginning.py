@@ -7,6 +7,7 @@ from typing import Any
 
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import Sending
+from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.transfer import new_document, refuse_differences
 from ufile_cli.connect import Connector
 from ufile_cli.journal.document import JournalDocument
@@ -72,6 +73,7 @@ def begin(
 
         while (journal_id := store.find_unfinished(**found)) is not None:
             give_up(store, journal_id, connector, log)
+    SIGNALS.uploading = True  # a journal that is left behind is to be told of
     with store.beginning():
         while (journal_id := store.find_unfinished(**found)) is not None:
             record = store.open_quietly(journal_id)

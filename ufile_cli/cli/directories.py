@@ -24,7 +24,7 @@ from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
 from ufile_cli.multipart.small import put, read_whole
 from ufile_cli.multipart.sources import FileSource
-from ufile_cli.multipart.tree import Rules, TreeResult, TreeUpload, walk
+from ufile_cli.multipart.tree import Rules, TreeUpload, walk
 from ufile_cli.progress import text
 
 __all__ = ["upload_directory"]
@@ -114,22 +114,18 @@ def _run(
     sending: Sending,
     log: Log,
 ) -> int:
-    result = TreeResult()
     error: UFileError | None = None
     SIGNALS.uploading = True
-    try:
-        with shown_progress(sending, log) as emit:
-            context = Context(
-                emit=emit, stop=SIGNALS.stop, rotated=connection.rotated, progress=Progress()
-            )
-            upload = tree(context)
-            result = upload.result
-            try:
-                upload.run()
-            except UFileError as ended:
-                error = ended
-    finally:
-        SIGNALS.uploading = False
+    with shown_progress(sending, log) as emit:
+        context = Context(
+            emit=emit, stop=SIGNALS.stop, rotated=connection.rotated, progress=Progress()
+        )
+        upload = tree(context)
+        result = upload.result
+        try:
+            upload.run()
+        except UFileError as ended:
+            error = ended
     for path, failure in result.failures[:_SHOWN]:
         _say(f"ufile: {path}: {failure.message}")
     if result.failed > _SHOWN:

@@ -17,7 +17,7 @@ import click
 
 from ufile_cli._version import VERSION
 from ufile_cli.cli.signals import SIGNALS
-from ufile_cli.errors import UFileError
+from ufile_cli.errors import Stopped, UFileError
 from ufile_cli.exitcodes import ExitCode
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ def cli() -> None:
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and end the process with its exit code."""
     SIGNALS.install()
-    code = _run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        SIGNALS.uploading = True  # or whatever it was: it is done
+    except Stopped as late:  # while a failure was being told, say
+        code = late.code
     unread = False
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -128,6 +132,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
             unread = True  # nobody is there to read it any more
         except AttributeError:
             pass  # closed before we began
+    SIGNALS.ignore()
     if unread or threading.active_count() > 1:
         # The interpreter's own farewell would try the output again and end with 120; and it can
         # stumble over a worker, a daemon that may sit in a socket, that is just printing.

@@ -21,6 +21,7 @@ from ufile_cli.cli.options import (
     verbosity_options,
 )
 from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
 from ufile_cli.cli.transfer import (
@@ -195,6 +196,7 @@ def _last(store: Store) -> str:
 def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes: Wishes) -> int:
     """Every resumable file upload, one after another; with --json one list of results."""
     codes, documents = [0], list[object]()
+    SIGNALS.uploading = True  # what is done so far is reported also when a signal ends it
     for journal_id in reversed(_resumable(store, streams=False)):
         try:
             codes.append(
@@ -335,6 +337,7 @@ def _take_over(
     document.endpoint = connector.endpoint.canonical
     document.custom_domain = connector.endpoint.custom_domain
     document.profile = connector.settings.profile
+    SIGNALS.uploading = True
     record.claim()
     return chosen
 

@@ -312,20 +312,17 @@ class Undertaking:
         begun = time.monotonic()
         SIGNALS.uploading = True
         try:
-            try:
-                with shown_progress(self.sending, self.log) as emit:
-                    context = Context(
-                        emit=emit,
-                        stop=SIGNALS.stop,
-                        rotated=connection.rotated,
-                        progress=self.progress,
-                    )
-                    result = act(context)
-            except UFileError as error:
-                self._keys_from = connection.keys_from
-                return self.failed(error, time.monotonic() - begun)
-        finally:
-            SIGNALS.uploading = False
+            with shown_progress(self.sending, self.log) as emit:
+                context = Context(
+                    emit=emit,
+                    stop=SIGNALS.stop,
+                    rotated=connection.rotated,
+                    progress=self.progress,
+                )
+                result = act(context)
+        except UFileError as error:
+            self._keys_from = connection.keys_from
+            return self.failed(error, time.monotonic() - begun)
         return self._finished(result)
 
     def _finished(self, result: Result) -> int:
