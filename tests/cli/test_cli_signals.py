@@ -273,6 +273,35 @@ def test_a_failure_without_a_reader_is_one(ufile: Ufile, emulator: Emulator, pat
     assert process.wait(30) == 1
 
 
+def onto_a_full_disk() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+def test_a_result_that_cannot_be_written(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    """It was asked for, so that no script may go on without it; the upload is what it is."""
+    outcome = ufile("upload", "demo", "big", str(path), "--json", preexec=onto_a_full_disk)
+    assert outcome.code == 1, outcome
+    assert outcome.err.endswith(
+        "ufile: standard output can't be written: No space left on device\n"
+    )
+    assert ufile.status()[0]["state"] == "finished"
+    empty = path.parent / "empty"
+    empty.mkdir()
+    for arguments, code in (
+        (("resume", ufile.only_journal(), "--json"), 1),
+        (("resume", "--all", "--json"), 1),
+        (("upload", "-r", "demo", "p", str(empty), "--json"), 1),
+        (("status",), 1),
+        (("status", "--json"), 1),
+        (("etag", str(path)), 1),
+        (("upload", "demo", "big", "/nowhere", "--json"), 66),
+    ):
+        outcome = ufile(*arguments, preexec=onto_a_full_disk)
+        assert outcome.code == code, outcome
+        assert outcome.err.count("standard output can't be written") == 1, outcome
+
+
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
 def test_closed_from_the_start(
     ufile: Ufile,

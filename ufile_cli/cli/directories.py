@@ -11,7 +11,7 @@ import click
 from ufile_cli.cli.beginning import begin, file_document
 from ufile_cli.cli.logs import Log, redact
 from ufile_cli.cli.options import Sending
-from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.report import explain, print_json, tell_result
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.transfer import as_options, merged, shown_progress
@@ -142,10 +142,8 @@ def _run(
             f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed"
         )
     if sending.as_json:
-        print_json(
-            result.as_json()
-            | {"exit_code": code, "error": error.as_json() if error is not None else None}
-        )
+        ended_by = error.as_json() if error is not None else None
+        return tell_result(result.as_json() | {"exit_code": code, "error": ended_by}, code)
     return code
 
 

@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 import click
 
@@ -167,6 +167,9 @@ def _run(arguments: list[str]) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and not _can_be_written(sys.stdout):
+            _say(f"ufile: standard output can't be written: {error.strerror}")
+            return int(ExitCode.FAILED)
         from ufile_cli.cli.logs import redact
         from ufile_cli.progress.text import printable
 
@@ -177,6 +180,16 @@ def _run(arguments: list[str]) -> int:
         )
         _traceback_if_asked()
         return int(ExitCode.INTERNAL)
+
+
+def _can_be_written(stream: TextIO | None) -> bool:
+    """Whether what it still holds of a failed attempt gets out."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _usage(error: click.ClickException) -> None:

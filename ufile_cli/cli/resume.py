@@ -20,7 +20,7 @@ from ufile_cli.cli.options import (
     server_options,
     verbosity_options,
 )
-from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.report import explain, print_json, tell_result
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
@@ -211,7 +211,7 @@ def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes
         if codes[-1] > 128:
             break
     if sending.as_json:
-        print_json(documents)
+        return tell_result(documents, worst(codes))
     return worst(codes)
 
 
@@ -367,7 +367,7 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
             err=True,
         )
     if undertaking.sending.as_json:
-        undertaking.tell(
+        return tell_result(
             {
                 "journal_id": document.journal_id,
                 "bucket": document.bucket,
@@ -385,6 +385,8 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
                 "threads": 0,
                 "exit_code": 0,
                 "error": None,
-            }
+            },
+            0,
+            undertaking.tell,
         )
     return 0
