@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -259,6 +261,45 @@ def test_a_reader_that_leaves(
         process.kill()
     assert_same(emulator, path)
     assert ufile.status()[0]["state"] == "finished"
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """A pipe into which nothing more goes, and which nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, bytes(512)):
+            pass
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("options", [("json",), ("plain",), ("none", "-v")], ids=" ".join)
+def test_a_reader_that_stops_reading(
+    ufile: Ufile, emulator: Emulator, path: Path, full_pipe: int, options: tuple[str, ...]
+) -> None:
+    """Nothing waits for it but, for a moment, the last words; also a signal is heard."""
+    emulator.faults.add(call="part", part="3-5", hang="head")
+    process = subprocess.Popen(
+        [*COMMAND, "upload", "demo", "big", str(path), "-j", "3", "--progress", *options],
+        stdin=subprocess.DEVNULL, stderr=full_pipe, env=ufile.env,
+    )  # fmt: skip
+    try:
+        emulator.wait_until(lambda records: len(stored_parts(records)) == 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+    finally:
+        process.kill()
+    emulator.faults.clear()
+    again = subprocess.run(
+        [*COMMAND, "resume", "--last", "--progress", *options],
+        stdin=subprocess.DEVNULL, stderr=full_pipe, env=ufile.env, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0
+    assert_same(emulator, path)
 
 
 def test_a_failure_without_a_reader_is_one(ufile: Ufile, emulator: Emulator, path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from ufile_cli.cli.beginning import begin, file_document
-from ufile_cli.cli.logs import Log, redact
+from ufile_cli.cli.logs import Log, redact, say
 from ufile_cli.cli.options import Sending
 from ufile_cli.cli.report import explain, print_json, tell_result
 from ufile_cli.cli.signals import SIGNALS
@@ -181,8 +180,4 @@ def _dry_run(
 
 
 def _say(line: str) -> None:
-    try:
-        sys.stderr.write(redact(text.printable(line)) + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # a terminal that has gone away
+    say(redact(text.printable(line)))

@@ -212,7 +212,6 @@ def _traceback_if_asked() -> None:
 
 
 def _say(text: str) -> None:
-    try:
-        click.echo(text, err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    from ufile_cli.cli.logs import say
+
+    say(text)

@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ufile_cli.errors import OutputLost, ServerError, UFileError
 from ufile_cli.progress import text
 
@@ -45,12 +43,9 @@ def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
     if error.hint and error.hint not in ways_on:
         lines.append(f"  {text.printable(error.hint)}")
     lines += [f"  {text.printable(way)}" for way in ways_on]
-    from ufile_cli.cli.logs import redact
+    from ufile_cli.cli.logs import redact, say
 
-    try:
-        click.echo(redact("\n".join(lines)), err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    say(redact("\n".join(lines)))
 
 
 def summary(result: Result, *, source: str) -> None:
@@ -79,11 +74,9 @@ def summary(result: Result, *, source: str) -> None:
             counts.append(f"{text.count(result.parts_changed)} had changed")
         lines.append("  " + ", ".join(counts))
     lines.append(f"  {result.url}")
-    try:
-        for line in lines:
-            click.echo(text.printable(line), err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    from ufile_cli.cli.logs import say
+
+    say("\n".join(map(text.printable, lines)))
 
 
 def _parts(number: int) -> str:
