@@ -23,6 +23,7 @@ from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Options, Result
+from ufile_cli.multipart.small import refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.us3.endpoints import check_bucket, check_key
 
@@ -104,6 +105,7 @@ def adopt_file(named: Named, server: Server, sending: Sending, log: Log) -> int:
             def act(context: Context) -> Result:
                 # Nobody knows which version of the file is up: parts that differ are sent again.
                 options = as_options(chosen, resend_changed=True)
+                refuse_empty(source)
                 known = _known(document, given, connection.client, options, context)
                 record = open_store().create(document, known)
                 undertaking.journal_id = record.journal_id

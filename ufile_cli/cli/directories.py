@@ -16,12 +16,11 @@ from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.transfer import as_options, merged, shown_progress
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import NotFound, SourceError, UFileError, UsageError
-from ufile_cli.etag import BLOCK
 from ufile_cli.exitcodes import ExitCode, worst
 from ufile_cli.journal.record import Record
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
-from ufile_cli.multipart.small import put, read_whole
+from ufile_cli.multipart.small import put, read_whole, refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.tree import Rules, TreeUpload, walk
 from ufile_cli.progress import text
@@ -69,12 +68,13 @@ def upload_directory(
             document = file_document(
                 sending, connector, source, bucket=bucket, key=key, options=chosen
             )
-            if document.size is not None and document.size <= BLOCK:
+            record = begin(store, connector, sending, document, log, restart=restart)
+            if record is None:
                 small = Record(document, None)
                 content = read_whole(source)
                 return put(small, source.name, content, connection.client, options, context)
-            record = begin(store, connector, sending, document, log, restart=restart)
             try:
+                refuse_empty(source)
                 return FileUpload(record, source, connection.client, options, context).run()
             finally:
                 record.close()

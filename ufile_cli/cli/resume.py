@@ -41,6 +41,7 @@ from ufile_cli.journal.record import JournalRecord
 from ufile_cli.journal.store import Store
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Result
+from ufile_cli.multipart.small import refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.streaming import StreamUpload, StreamWishes
 
@@ -276,6 +277,7 @@ def _go_on(
     with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
+            refuse_empty(source)
             return FileUpload(record, source, connection.client, options, context).run()
 
         return undertaking.run(connection, act)
