@@ -12,12 +12,14 @@ from ufile_cli.cli.logs import Log, redact, say
 from ufile_cli.cli.options import Sending
 from ufile_cli.cli.report import explain, print_json, tell_result
 from ufile_cli.cli.signals import SIGNALS
-from ufile_cli.cli.stores import open_store
+from ufile_cli.cli.stores import looks, open_store
 from ufile_cli.cli.transfer import as_options, merged, shown_progress
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import NotFound, SourceError, UFileError, UsageError
+from ufile_cli.etag import BLOCK
 from ufile_cli.exitcodes import ExitCode, worst
 from ufile_cli.journal.record import Record
+from ufile_cli.journal.store import Store, View
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
 from ufile_cli.multipart.small import put, read_whole, refuse_empty
@@ -60,6 +62,7 @@ def upload_directory(
     chosen = merged(sending, {})
     options = as_options(chosen)
     store = open_store()
+    begun = _begun(store)
     with connector.connect(
         bucket, threads=chosen["threads"], timeout=chosen["timeout"], log=log.request
     ) as connection:
@@ -68,7 +71,9 @@ def upload_directory(
             document = file_document(
                 sending, connector, source, bucket=bucket, key=key, options=chosen
             )
-            record = begin(store, connector, sending, document, log, restart=restart)
+            record = None
+            if document.size is None or document.size > BLOCK or document.localfile in begun:
+                record = begin(store, connector, sending, document, log, restart=restart)
             if record is None:
                 small = Record(document, None)
                 content = read_whole(source)
@@ -102,6 +107,12 @@ def upload_directory(
                 tree(Context()), bucket, directory, rules, log, skip_existing, sending.as_json
             )
         return _run(tree, bucket, prefix, directory, connection, sending, log)
+
+
+def _begun(store: Store) -> set[str | None]:
+    """The files of unfinished uploads: looked for once, not for each of many small files."""
+    unfinished = [listed for listed in store.listing() if not listed.receipt]
+    return {view.document.localfile for view in looks(store, unfinished) if isinstance(view, View)}
 
 
 def _run(
