@@ -63,6 +63,7 @@ def upload_directory(
     options = as_options(chosen)
     store = open_store()
     begun = _begun(store)
+    reused: list[int] = []  # parts of each file; workers append to it
     with connector.connect(
         bucket, threads=chosen["threads"], timeout=chosen["timeout"], log=log.request
     ) as connection:
@@ -80,7 +81,9 @@ def upload_directory(
                 return put(small, source.name, content, connection.client, options, context)
             try:
                 refuse_empty(source)
-                return FileUpload(record, source, connection.client, options, context).run()
+                done = FileUpload(record, source, connection.client, options, context).run()
+                reused.append(done.parts_reused)
+                return done
             finally:
                 record.close()
 
@@ -106,7 +109,7 @@ def upload_directory(
             return _dry_run(
                 tree(Context()), bucket, directory, rules, log, skip_existing, sending.as_json
             )
-        return _run(tree, bucket, prefix, directory, connection, sending, log)
+        return _run(tree, bucket, prefix, directory, connection, sending, log, reused)
 
 
 def _begun(store: Store) -> set[str | None]:
@@ -123,6 +126,7 @@ def _run(
     connection: Connection,
     sending: Sending,
     log: Log,
+    reused: list[int],
 ) -> int:
     error: UFileError | None = None
     SIGNALS.uploading = True
@@ -136,20 +140,22 @@ def _run(
             upload.run()
         except UFileError as ended:
             error = ended
-    for path, failure in result.failures[:_SHOWN]:
-        _say(f"ufile: {path}: {failure.message}")
-    if result.failed > _SHOWN:
-        _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
+    if log.verbosity.quiet or sending.progress == "none":  # else they were told as they failed
+        for path, failure in result.failures[:_SHOWN]:
+            _say(f"ufile: {path}: {failure.message}")
+        if result.failed > _SHOWN:
+            _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
     code = result.exit_code
     again = f"go on with:  the same command with --skip-existing ({directory} -> {bucket}/{prefix})"
     if error is not None:
         explain(error, ways_on=(again,))
         code = error.code if error.code > 128 else worst([error.code, *result.codes])
     if not log.verbosity.quiet and sending.progress != "json":
+        known = f"; {text.count(sum(reused))} parts were up already" if any(reused) else ""
         _say(
             f"{directory} -> {bucket}/{prefix}: {text.count(result.sent)} files sent "
             f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
-            f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed"
+            f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed{known}"
         )
     if sending.as_json:
         ended_by = error.as_json() if error is not None else None
