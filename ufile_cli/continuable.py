@@ -20,7 +20,7 @@ from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Options, Result
-from ufile_cli.multipart.small import put, read_whole
+from ufile_cli.multipart.small import put, read_whole, refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.streaming import StreamUpload, StreamWishes, first_block
 from ufile_cli.multipart.streams import StreamReader, StreamSource
@@ -118,10 +118,11 @@ class ContinuableFile(Continuable):
             self.document.size = identity.size
             self.document.source = None if self._given is not None else identity
         begun = self._given is not None or self.record.parts is not None
-        if not begun and identity.size <= BLOCK:
+        if not begun and self._unfinished() is None and identity.size <= BLOCK:
             content = read_whole(source)
             source.close()
             return put(self.record, source.name, content, client, options, context)
+        refuse_empty(source)
         self._ready(client, options, context)
         result = FileUpload(self.record, source, client, options, context).run()
         # Not closed after a failure: a worker may still be reading; the last one closes it.
@@ -132,12 +133,7 @@ class ContinuableFile(Continuable):
         """As with the command: the unfinished journal of the same upload is gone on with."""
         document = known.document
         with store.beginning():
-            found = store.find_unfinished(
-                endpoint=document.endpoint,
-                bucket=document.bucket,
-                key=document.key,
-                localfile=document.localfile or "",
-            )
+            found = self._unfinished()
             if found is not None and known.parts is None:
                 record = store.open_quietly(found)
                 theirs = record.document
@@ -150,6 +146,18 @@ class ContinuableFile(Continuable):
                     return record
                 record.close()
             return super()._begun(store, known)
+
+    def _unfinished(self) -> str | None:
+        """The journal of an upload of this file that did not finish."""
+        document = self.document
+        if self._store is None:
+            return None
+        return self._store.find_unfinished(
+            endpoint=document.endpoint,
+            bucket=document.bucket,
+            key=document.key,
+            localfile=document.localfile or "",
+        )
 
     def moved(self, path: str) -> None:
         """The file lies somewhere else now."""

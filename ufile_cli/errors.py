@@ -27,6 +27,7 @@ never carries a private key or an Authorization header.
     ├── IntegrityError         1   what is stored is not what was sent
     │   └── PartCorrupted      1   one part arrived as something else (transient: sent again)
     ├── VerifyFailed           1   `verify` found a difference
+    ├── OutputLost             1   standard output can't be written
     └── Stopped       130/143/129  a signal
 """
 
@@ -48,6 +49,7 @@ __all__ = [
     "NetworkError",
     "NotConfigured",
     "NotFound",
+    "OutputLost",
     "PartCorrupted",
     "Refused",
     "ServerError",
@@ -299,6 +301,12 @@ class PartCorrupted(IntegrityError):
 
 class VerifyFailed(UFileError):
     """`verify` found that the object is not the file."""
+
+    exit_code = ExitCode.FAILED
+
+
+class OutputLost(UFileError):
+    """Standard output can't be written (a full disk): a result was asked for and is not there."""
 
     exit_code = ExitCode.FAILED
 

@@ -370,6 +370,22 @@ def test_a_journal_goes_on_in_another_process(
         first.resumeuploadfile()
 
 
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_journal_of_a_file_that_became_small(
+    emulator: Emulator, make: Maker, source: Path, tmp_path: Path, size: int
+) -> None:
+    """Its parts lie on the server; storing the small file beside them would hide that."""
+    emulator.faults.add(call="part", part=4, status=500)
+    first = make(journal=tmp_path / "state")
+    _, resp = first.uploadfile("demo", "big", source, 1, *AT_ONCE)
+    assert resp.status_code == 500
+    emulator.faults.clear()
+    source.write_bytes(bytes(size))
+    with pytest.raises(SourceChanged):
+        make(journal=tmp_path / "state").uploadfile("demo", "big", source)
+    assert emulator.count("put") == 0
+
+
 def test_a_journal_of_a_stream(emulator: Emulator, make: Maker, tmp_path: Path) -> None:
     path = make_file(tmp_path / "source", 5 * MIB)
     emulator.faults.add(call="part", part=3, first=3, status=500)

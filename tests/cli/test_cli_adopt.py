@@ -121,6 +121,43 @@ def test_an_upload_that_has_a_journal_goes_on_with_that_one(
     assert stored_parts(emulator.requests) == dict.fromkeys(range(PARTS), 1)
 
 
+def test_two_at_once_get_one_journal(
+    ufile: Ufile, emulator: Emulator, source: Path, upload_id: str
+) -> None:
+    listing = emulator.faults.add(call="list_parts", hang="head")
+    emulator.faults.add(call="part", hang="head")
+    both = [ufile.start(*named(upload_id, source)) for _ in range(2)]
+    emulator.wait_for("list_parts", 2, stage="hanging")
+    emulator.faults.remove(listing)
+    emulator.faults.release()
+    while not (told := [one for one in both if one.process.poll() is not None]):
+        assert len(list(ufile.journals.glob("*.json"))) <= 1
+    [first] = [one for one in both if one not in told]
+    outcome = told[0].wait()
+    assert outcome.code == 75 and str(first.pid) in outcome.err, outcome
+    emulator.faults.clear()
+    assert first.wait().code == 0
+    ufile.only_journal()
+    assert_same(emulator, source)
+
+
+def test_what_has_changed_is_sent_again_where_there_is_a_journal(
+    ufile: Ufile, emulator: Emulator, source: Path
+) -> None:
+    emulator.block_size = MIB
+    emulator.faults.add(call="part", part=3, status=413)
+    assert ufile("upload", "demo", "big", str(source), "-j", "1").code == 1
+    emulator.faults.clear()
+    with source.open("r+b") as file:
+        file.write(b"another beginning")
+    words = named(ufile.status()[0]["uploadid"], source)
+    refused = ufile(*words)
+    assert refused.code == 66 and "--resend-changed" in refused.err, refused
+    outcome = ufile(*words, "--resend-changed", "--json")
+    assert outcome.code == 0 and outcome.json["parts_changed"] == 1, outcome
+    assert_same(emulator, source)
+
+
 @pytest.mark.parametrize(
     "words",
     [

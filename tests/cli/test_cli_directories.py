@@ -130,6 +130,25 @@ def test_one_that_fails_does_not_stop_the_rest(
     assert keys_of(emulator) == ALL - {"p/a.jpg"}
 
 
+@pytest.mark.parametrize("mode", ["plain", "json", "none"])
+def test_what_fails_is_told_once(ufile: Ufile, emulator: Emulator, tree: Path, mode: str) -> None:
+    emulator.faults.add(call="put", key="p/a.jpg", status=413)
+    outcome = ufile("upload", "-r", "demo", "p", str(tree), "--progress", mode, *AT_ONCE)
+    assert outcome.code == 1
+    told = ("a.jpg: failed", '"event":"file_failed"', "ufile: a.jpg: ")
+    assert sum(map(outcome.err.count, told)) == 1, outcome
+
+
+def test_what_was_up_already_is_told(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
+    emulator.block_size = MIB
+    fault = emulator.faults.add(call="part", part=3, status=413)
+    words = ("upload", "-r", "demo", "p", str(tree), "-j", "1")
+    failed = ufile(*words)
+    assert failed.code == 1 and "were up already" not in failed.err, failed
+    emulator.faults.remove(fault)
+    assert "0 failed; 3 parts were up already" in ufile(*words).err
+
+
 def test_a_dead_server_ends_it_with_75(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
     emulator.close()
     outcome = ufile("upload", "-r", "demo", "p", str(tree), *AT_ONCE)

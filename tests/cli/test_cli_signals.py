@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from testbed import COMMAND, MIB, Running, Ufile, assert_same, ignore, make_file, stored_parts
+from testbed import (
+    COMMAND,
+    MIB,
+    Outcome,
+    Running,
+    Ufile,
+    assert_same,
+    ignore,
+    make_file,
+    stored_parts,
+)
 
 from ufile_cli.emulator.server import Emulator
 
@@ -155,6 +168,71 @@ def test_a_signal_to_resume_all_stops_it_all(
     assert emulator.count("finish") == 0
 
 
+# At moments that no server sees
+
+AT = """
+import functools, importlib, os, signal, sys
+
+module, path, when = sys.argv.pop(1).split(":")
+*owner, name = path.split(".")
+owner = functools.reduce(getattr, owner, importlib.import_module(f"ufile_cli.cli.{module}"))
+real = getattr(owner, name)
+
+def act(*arguments, **named):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGINT)
+    result = real(*arguments, **named)
+    if when == "after":
+        os.kill(os.getpid(), signal.SIGINT)
+    return result
+
+setattr(owner, name, act)
+from ufile_cli.__main__ import main
+main()
+"""
+"""The command, with a Ctrl-C just before or after one of its functions."""
+
+
+def interrupted_at(ufile: Ufile, moment: str, *arguments: str) -> Outcome:
+    return ufile.start(*arguments, command=(sys.executable, "-c", AT, moment)).wait()
+
+
+@pytest.mark.parametrize("moment", ["transfer:Undertaking._finished:before", "main:_run:after"])
+def test_what_is_done_is_done(ufile: Ufile, emulator: Emulator, path: Path, moment: str) -> None:
+    outcome = interrupted_at(ufile, moment, "upload", "demo", "big", str(path), "--json")
+    assert outcome.code == 0 and outcome.json["exit_code"] == 0, outcome
+    assert "uploaded" in outcome.err and "Traceback" not in outcome.err
+    assert ufile.status()[0]["state"] == "finished"
+    assert_same(emulator, path)
+
+
+def test_a_directory_that_is_done_is_done(ufile: Ufile, path: Path) -> None:
+    path = path.rename(ufile.home / path.name)
+    words = ("upload", "-r", "demo", "p", str(ufile.home), "--include", path.name, "--json")
+    outcome = interrupted_at(ufile, "directories:print_json:before", *words)
+    assert outcome.code == 0 and outcome.json["sent"] == 1, outcome
+
+
+def test_a_command_that_is_no_upload(ufile: Ufile) -> None:
+    outcome = interrupted_at(ufile, "main:_run:after", "status")
+    assert outcome.code == 130 and "Traceback" not in outcome.err, outcome
+
+
+def test_between_the_journal_and_its_upload(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    moment = "transfer:Undertaking.connect:before"
+    outcome = interrupted_at(ufile, moment, "upload", "demo", "big", str(path), "--json")
+    journal = ufile.only_journal()
+    assert outcome.code == 130 and outcome.json["journal_id"] == journal, outcome
+    assert f"ufile resume {journal}" in outcome.err
+    again = interrupted_at(ufile, moment, "resume", journal, "--json")
+    assert again.code == 130 and f"ufile resume {journal}" in again.err, again
+    every = interrupted_at(ufile, moment, "resume", "--all", "--json")
+    assert every.code == 130 and [one["exit_code"] for one in every.json] == [130], every
+    assert ufile.status()[0]["state"] == "paused"
+    assert ufile("resume", journal).code == 0
+    assert_same(emulator, path)
+
+
 # Outputs that go away
 
 
@@ -185,6 +263,45 @@ def test_a_reader_that_leaves(
     assert ufile.status()[0]["state"] == "finished"
 
 
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """A pipe into which nothing more goes, and which nobody reads."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, bytes(512)):
+            pass
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("options", [("json",), ("plain",), ("none", "-v")], ids=" ".join)
+def test_a_reader_that_stops_reading(
+    ufile: Ufile, emulator: Emulator, path: Path, full_pipe: int, options: tuple[str, ...]
+) -> None:
+    """Nothing waits for it but, for a moment, the last words; also a signal is heard."""
+    emulator.faults.add(call="part", part="3-5", hang="head")
+    process = subprocess.Popen(
+        [*COMMAND, "upload", "demo", "big", str(path), "-j", "3", "--progress", *options],
+        stdin=subprocess.DEVNULL, stderr=full_pipe, env=ufile.env,
+    )  # fmt: skip
+    try:
+        emulator.wait_until(lambda records: len(stored_parts(records)) == 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+    finally:
+        process.kill()
+    emulator.faults.clear()
+    again = subprocess.run(
+        [*COMMAND, "resume", "--last", "--progress", *options],
+        stdin=subprocess.DEVNULL, stderr=full_pipe, env=ufile.env, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0
+    assert_same(emulator, path)
+
+
 def test_a_failure_without_a_reader_is_one(ufile: Ufile, emulator: Emulator, path: Path) -> None:
     emulator.faults.add(call="part", part=2, status=400)
     reading, writing = os.pipe()
@@ -195,6 +312,35 @@ def test_a_failure_without_a_reader_is_one(ufile: Ufile, emulator: Emulator, pat
     )  # fmt: skip
     os.close(writing)
     assert process.wait(30) == 1
+
+
+def onto_a_full_disk() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+def test_a_result_that_cannot_be_written(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    """It was asked for, so that no script may go on without it; the upload is what it is."""
+    outcome = ufile("upload", "demo", "big", str(path), "--json", preexec=onto_a_full_disk)
+    assert outcome.code == 1, outcome
+    assert outcome.err.endswith(
+        "ufile: standard output can't be written: No space left on device\n"
+    )
+    assert ufile.status()[0]["state"] == "finished"
+    empty = path.parent / "empty"
+    empty.mkdir()
+    for arguments, code in (
+        (("resume", ufile.only_journal(), "--json"), 1),
+        (("resume", "--all", "--json"), 1),
+        (("upload", "-r", "demo", "p", str(empty), "--json"), 1),
+        (("status",), 1),
+        (("status", "--json"), 1),
+        (("etag", str(path)), 1),
+        (("upload", "demo", "big", "/nowhere", "--json"), 66),
+    ):
+        outcome = ufile(*arguments, preexec=onto_a_full_disk)
+        assert outcome.code == code, outcome
+        assert outcome.err.count("standard output can't be written") == 1, outcome
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)

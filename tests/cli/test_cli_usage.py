@@ -372,3 +372,21 @@ def test_resume_all(ufile: Ufile, emulator: Emulator, path: Path, tmp_path: Path
     outcome = ufile("resume", "--all")
     assert outcome.code == 66
     assert ufile("resume", "--last", "--file", str(tmp_path / "gone")).code == 0
+
+
+def test_resume_all_passes_over_what_was_given_up_meanwhile(
+    ufile: Ufile, emulator: Emulator, path: Path
+) -> None:
+    fault = emulator.faults.add(call="part", part=2, status=503)
+    for key in ("one", "two", "three"):
+        assert ufile("upload", "demo", key, str(path), *AT_ONCE).code == 75
+    emulator.faults.remove(fault)
+    emulator.faults.add(call="part", key="one", hang="head")
+    running = ufile.start("resume", "--all", "--json")
+    emulator.wait_for("part", stage="hanging")
+    [two] = [entry["journal_id"] for entry in ufile.status() if entry["key"] == "two"]
+    assert ufile("abort", two).code == 0
+    emulator.faults.clear()
+    outcome = running.wait()
+    assert outcome.code == 0, outcome
+    assert [(done["key"], done["exit_code"]) for done in outcome.json] == [("one", 0), ("three", 0)]

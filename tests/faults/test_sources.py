@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from faultbed import BLOCK, Engine
-from testbed import Ufile, assert_same, make_file, read_object, stored_parts
+from testbed import MIB, Ufile, assert_same, make_file, read_object, stored_parts
 
 from ufile_cli.emulator.server import Emulator
 from ufile_cli.errors import SourceChanged, UFileError
@@ -278,6 +278,64 @@ def test_restart_begins_anew(ufile: Ufile, emulator: Emulator, large: Path) -> N
     outcome = ufile("upload", "demo", "big", str(large), "--json", "--restart")
     assert outcome.code == 0 and outcome.json["parts_sent"] == 20, outcome
     assert emulator.count("abort") == 1
+    assert_same(emulator, large)
+
+
+@pytest.mark.parametrize("size", [0, 5, 4 * MIB])
+def test_one_that_became_small_has_its_journal_still(
+    ufile: Ufile, emulator: Emulator, large: Path, size: int
+) -> None:
+    """One request would do for it, but would leave the parts that are up behind, to be paid."""
+    fault = emulator.faults.add(call="part", part=9, status=400)
+    assert ufile("upload", "demo", "big", str(large), "-j", "1").code == 1
+    emulator.faults.remove(fault)
+    large.write_bytes(bytes(size))
+    outcome = ufile("upload", "demo", "big", str(large))
+    assert outcome.code == 66 and "--restart" in outcome.err, outcome
+    assert emulator.count("put") == 0
+    outcome = ufile("upload", "demo", "big", str(large), "--restart")
+    assert outcome.code == 0 and emulator.count("put") == emulator.count("abort") == 1, outcome
+    assert ufile.status() == [] and ufile.status("--remote", "demo") == []
+    assert_same(emulator, large)
+
+
+@pytest.mark.parametrize("size", [5, 4 * MIB])
+def test_what_became_small_goes_on(
+    ufile: Ufile, emulator: Emulator, large: Path, size: int
+) -> None:
+    fault = emulator.faults.add(call="part", part=9, status=400)
+    assert ufile("upload", "demo", "big", str(large), "-j", "1").code == 1
+    emulator.faults.remove(fault)
+    large.write_bytes(bytes(size))
+    assert ufile("upload", "demo", "big", str(large), "--resend-changed").code == 0
+    assert [document["state"] for document in ufile.status()] == ["finished"]
+    assert ufile.status("--remote", "demo") == []
+    assert_same(emulator, large)
+
+
+def test_what_became_empty_does_not(ufile: Ufile, emulator: Emulator, large: Path) -> None:
+    """An upload in parts has at least one."""
+    fault = emulator.faults.add(call="part", part=9, status=400)
+    assert ufile("upload", "demo", "big", str(large), "-j", "1").code == 1
+    emulator.faults.remove(fault)
+    large.write_bytes(b"")
+    for words in (("upload", "demo", "big", str(large)), ("resume", ufile.only_journal())):
+        outcome = ufile(*words, "--resend-changed")
+        assert outcome.code == 66 and "upload --restart" in outcome.err, outcome
+
+
+def test_of_a_directory_too(ufile: Ufile, emulator: Emulator, large: Path) -> None:
+    directory = large.parent / "directory"
+    directory.mkdir()
+    large = large.rename(directory / "big")
+    words = ("upload", "-r", "demo", "", str(directory))
+    fault = emulator.faults.add(call="part", part=9, status=400)
+    assert ufile(*words).code == 1
+    emulator.faults.remove(fault)
+    large.write_bytes(b"small")
+    assert ufile(*words).code == 66
+    assert ufile(*words, "--restart").code == 0
+    assert ufile.status("--remote", "demo") == []
     assert_same(emulator, large)
 
 

@@ -324,6 +324,18 @@ def test_what_a_failure_says(ufile: Ufile, emulator: Emulator) -> None:
     assert emulator.store.uploads("demo", "") == []
 
 
+def test_a_wrong_object_is_given_up_and_piped_again(ufile: Ufile, emulator: Emulator) -> None:
+    """`--restart` alone, which a stream does not have, is not what it says."""
+    content = content_of(9 * MIB)
+    emulator.faults.add(call="finish", etag="wrong")
+    outcome = piped(ufile, *STREAM, content=content)
+    assert outcome.code == 1 and "abort this one and upload it again" in outcome.err, outcome
+    emulator.faults.clear()
+    assert ufile("abort", ufile.only_journal()).code == 0
+    assert piped(ufile, *STREAM, content=content).code == 0
+    same(emulator, content)
+
+
 def test_the_last_part_is_not_taken_for_whole(ufile: Ufile, emulator: Emulator) -> None:
     """Bytes done are those of the stream, also where its last part is a short one."""
     emulator.block_size = MIB

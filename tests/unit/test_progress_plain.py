@@ -216,6 +216,25 @@ def test_writes_of_a_line_are_whole() -> None:
         assert back.read() == "数".encode() + b"\\udce9\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes can't be asked there")
+def test_a_reader_that_stops_reading_misses_what_has_no_room() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        outlet = Outlet(stream, patience=0)
+        said = [f"{number}\n" * 5000 for number in range(100)]
+        out = list(map(outlet.write, said))
+        assert True in out and False in out and not outlet.gone
+        begun = out.index(False)
+        got = b""
+        while outlet.ready() is False or not outlet.write("the end\n"):
+            got += os.read(reading, 4096)
+    with os.fdopen(reading, "rb") as back:
+        got += back.read()
+    # What had gone out in part is whole, unless nothing of it had; what came later is missing.
+    whole = "".join(said[:begun])
+    assert got.decode() in (f"{whole}the end\n", f"{whole}{said[begun]}the end\n")
+
+
 def test_a_closed_stream_is_gone() -> None:
     stream = io.StringIO()
     stream.close()

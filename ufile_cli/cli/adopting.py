@@ -14,15 +14,16 @@ from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import Sending, Server
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.transfer import Undertaking, as_options, connector_for, merged
-from ufile_cli.errors import JournalDamaged, UsageError
+from ufile_cli.errors import JournalBusy, JournalDamaged, UsageError
 from ufile_cli.journal.document import JournalDocument
-from ufile_cli.journal.record import Record
+from ufile_cli.journal.record import JournalRecord, Record
 from ufile_cli.journal.store import Store
 from ufile_cli.multipart.adopt import Parameters, adopt
 from ufile_cli.multipart.drive import Drive
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Options, Result
+from ufile_cli.multipart.small import refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.us3.endpoints import check_bucket, check_key
 
@@ -104,14 +105,33 @@ def adopt_file(named: Named, server: Server, sending: Sending, log: Log) -> int:
             def act(context: Context) -> Result:
                 # Nobody knows which version of the file is up: parts that differ are sent again.
                 options = as_options(chosen, resend_changed=True)
+                refuse_empty(source)
                 known = _known(document, given, connection.client, options, context)
-                record = open_store().create(document, known)
+                record = _create(open_store(), document, known, upload_id)
                 undertaking.journal_id = record.journal_id
                 return FileUpload(record, source, connection.client, options, context).run()
 
             return undertaking.run(connection, act)
     finally:
         connector.close()
+
+
+def _create(
+    store: Store, document: JournalDocument, known: Record, upload_id: str
+) -> JournalRecord:
+    """A new journal; of two processes that adopt the same upload at once the first has it.
+
+    Raises:
+        JournalBusy: it is the other one.
+    """
+    with store.beginning():
+        theirs = journal_of(store, upload_id)
+        if theirs is None:
+            return store.create(document, known)
+    store.open_quietly(theirs).close()  # says which process has it
+    raise JournalBusy(
+        f"another process has just begun with upload {theirs}", hint=f"ufile resume {theirs}"
+    )
 
 
 def _known(

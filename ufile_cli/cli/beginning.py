@@ -7,8 +7,10 @@ from typing import Any
 
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import Sending
+from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.transfer import new_document, refuse_differences
 from ufile_cli.connect import Connector
+from ufile_cli.etag import BLOCK
 from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.record import JournalRecord
 from ufile_cli.journal.store import Store
@@ -51,8 +53,11 @@ def begin(
     log: Log,
     *,
     restart: bool = False,
-) -> JournalRecord:
+) -> JournalRecord | None:
     """The unfinished journal of this file and destination, or a new one; locked.
+
+    None for a small file without an unfinished one, which there is if the file was larger: it
+    needs no journal.
 
     Args:
         restart: give the unfinished one up first.
@@ -67,11 +72,15 @@ def begin(
         "key": document.key,
         "localfile": document.localfile or "",
     }
+    small = document.size is not None and document.size <= BLOCK
     if restart:
         from ufile_cli.cli.abort import give_up
 
         while (journal_id := store.find_unfinished(**found)) is not None:
             give_up(store, journal_id, connector, log)
+    if small and store.find_unfinished(**found) is None:
+        return None
+    SIGNALS.uploading = True  # a journal that is left behind is to be told of
     with store.beginning():
         while (journal_id := store.find_unfinished(**found)) is not None:
             record = store.open_quietly(journal_id)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from ufile_cli.cli.beginning import begin, file_document
-from ufile_cli.cli.logs import Log, redact
+from ufile_cli.cli.logs import Log, redact, say
 from ufile_cli.cli.options import Sending
-from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.report import explain, print_json, tell_result
 from ufile_cli.cli.signals import SIGNALS
-from ufile_cli.cli.stores import open_store
+from ufile_cli.cli.stores import looks, open_store
 from ufile_cli.cli.transfer import as_options, merged, shown_progress
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.errors import NotFound, SourceError, UFileError, UsageError
 from ufile_cli.etag import BLOCK
 from ufile_cli.exitcodes import ExitCode, worst
 from ufile_cli.journal.record import Record
+from ufile_cli.journal.store import Store, View
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
-from ufile_cli.multipart.small import put, read_whole
+from ufile_cli.multipart.small import put, read_whole, refuse_empty
 from ufile_cli.multipart.sources import FileSource
-from ufile_cli.multipart.tree import Rules, TreeResult, TreeUpload, walk
+from ufile_cli.multipart.tree import Rules, TreeUpload, walk
 from ufile_cli.progress import text
 from ufile_cli.us3.endpoints import check_key
 
@@ -65,6 +65,8 @@ def upload_directory(
     chosen = merged(sending, {})
     options = as_options(chosen)
     store = open_store()
+    begun = _begun(store)
+    reused: list[int] = []  # parts of each file; workers append to it
     with connector.connect(
         bucket, threads=chosen["threads"], timeout=chosen["timeout"], log=log.request
     ) as connection:
@@ -75,13 +77,18 @@ def upload_directory(
             document = file_document(
                 sending, connector, source, bucket=bucket, key=key, options=chosen
             )
-            if document.size is not None and document.size <= BLOCK:
+            record = None
+            if document.size is None or document.size > BLOCK or document.localfile in begun:
+                record = begin(store, connector, sending, document, log, restart=restart)
+            if record is None:
                 small = Record(document, None)
                 content = read_whole(source)
                 return put(small, source.name, content, connection.client, options, context)
-            record = begin(store, connector, sending, document, log, restart=restart)
             try:
-                return FileUpload(record, source, connection.client, options, context).run()
+                refuse_empty(source)
+                done = FileUpload(record, source, connection.client, options, context).run()
+                reused.append(done.parts_reused)
+                return done
             finally:
                 record.close()
 
@@ -109,7 +116,13 @@ def upload_directory(
             return _dry_run(
                 tree(Context()), bucket, directory, rules, log, skip_existing, sending.as_json
             )
-        return _run(tree, bucket, prefix, directory, connection, sending, log)
+        return _run(tree, bucket, prefix, directory, connection, sending, log, reused)
+
+
+def _begun(store: Store) -> set[str | None]:
+    """The files of unfinished uploads: looked for once, not for each of many small files."""
+    unfinished = [listed for listed in store.listing() if not listed.receipt]
+    return {view.document.localfile for view in looks(store, unfinished) if isinstance(view, View)}
 
 
 def _run(
@@ -120,43 +133,40 @@ def _run(
     connection: Connection,
     sending: Sending,
     log: Log,
+    reused: list[int],
 ) -> int:
-    result = TreeResult()
     error: UFileError | None = None
     SIGNALS.uploading = True
-    try:
-        with shown_progress(sending, log) as emit:
-            context = Context(
-                emit=emit, stop=SIGNALS.stop, rotated=connection.rotated, progress=Progress()
-            )
-            upload = tree(context)
-            result = upload.result
-            try:
-                upload.run()
-            except UFileError as ended:
-                error = ended
-    finally:
-        SIGNALS.uploading = False
-    for path, failure in result.failures[:_SHOWN]:
-        _say(f"ufile: {path}: {failure.message}")
-    if result.failed > _SHOWN:
-        _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
+    with shown_progress(sending, log) as emit:
+        context = Context(
+            emit=emit, stop=SIGNALS.stop, rotated=connection.rotated, progress=Progress()
+        )
+        upload = tree(context)
+        result = upload.result
+        try:
+            upload.run()
+        except UFileError as ended:
+            error = ended
+    if log.verbosity.quiet or sending.progress == "none":  # else they were told as they failed
+        for path, failure in result.failures[:_SHOWN]:
+            _say(f"ufile: {path}: {failure.message}")
+        if result.failed > _SHOWN:
+            _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
     code = result.exit_code
     again = f"go on with:  the same command with --skip-existing ({directory} -> {bucket}/{prefix})"
     if error is not None:
         explain(error, ways_on=(again,))
         code = error.code if error.code > 128 else worst([error.code, *result.codes])
     if not log.verbosity.quiet and sending.progress != "json":
+        known = f"; {text.count(sum(reused))} parts were up already" if any(reused) else ""
         _say(
             f"{directory} -> {bucket}/{prefix}: {text.count(result.sent)} files sent "
             f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
-            f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed"
+            f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed{known}"
         )
     if sending.as_json:
-        print_json(
-            result.as_json()
-            | {"exit_code": code, "error": error.as_json() if error is not None else None}
-        )
+        ended_by = error.as_json() if error is not None else None
+        return tell_result(result.as_json() | {"exit_code": code, "error": ended_by}, code)
     return code
 
 
@@ -207,8 +217,4 @@ def _key_problem(key: str) -> str | None:
 
 
 def _say(line: str) -> None:
-    try:
-        sys.stderr.write(redact(text.printable(line)) + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # a terminal that has gone away
+    say(redact(text.printable(line)))

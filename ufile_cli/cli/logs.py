@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from ufile_cli.cli.options import Verbosity
 from ufile_cli.errors import UsageError
+from ufile_cli.progress.outlet import Outlet
 from ufile_cli.progress.text import printable
 
 if TYPE_CHECKING:
     from ufile_cli.us3.client import RequestRecord
 
-__all__ = ["Log", "fit_to_show", "redact"]
+__all__ = ["Log", "fit_to_show", "redact", "say"]
+
+_PATIENCE = 3.0
+"""Seconds for a reader that has stopped reading, before it misses how a command ended."""
 
 _SHORTEST_SECRET = 8
 _SECRETS: set[str] = set()
@@ -67,8 +71,9 @@ class Log:
 
         SIGNALS.verbose = verbosity.verbose
         self.verbosity = verbosity
-        self.shown: Callable[[str], None] = _to_stderr
         self._warned: set[str] = set()
+        self._stderr = Outlet(sys.stderr)
+        self.shown: Callable[[str], None] = self._to_stderr
         self._file: TextIO | None = None
         if verbosity.log_file is not None:
             try:
@@ -112,6 +117,14 @@ class Log:
             f"in {record.seconds:.2f} s{session}{trouble}"
         )
 
+    def _to_stderr(self, line: str) -> None:
+        self._stderr.write(fit_to_show(line) + "\n")
+
+
+def say(words: str) -> None:
+    """Words that a person has to see, to standard error: there may be a pager to wait for."""
+    Outlet(sys.stderr, patience=_PATIENCE).write(words + "\n")
+
 
 def _open(path: str) -> int:
     """The log file, to append to. A new one is its owner's alone, whatever the umask."""
@@ -123,11 +136,3 @@ def _open(path: str) -> int:
     if hasattr(os, "fchmod"):
         os.fchmod(fd, 0o600)
     return fd
-
-
-def _to_stderr(line: str) -> None:
-    try:
-        sys.stderr.write(fit_to_show(line) + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # a terminal that has gone away ends no upload

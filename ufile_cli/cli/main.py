@@ -11,13 +11,13 @@ import importlib
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 import click
 
 from ufile_cli._version import VERSION
 from ufile_cli.cli.signals import SIGNALS
-from ufile_cli.errors import UFileError
+from ufile_cli.errors import Stopped, UFileError
 from ufile_cli.exitcodes import ExitCode
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ def cli() -> None:
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and end the process with its exit code."""
     SIGNALS.install()
-    code = _run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        SIGNALS.uploading = True  # or whatever it was: it is done
+    except Stopped as late:  # while a failure was being told, say
+        code = late.code
     unread = False
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -128,6 +132,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
             unread = True  # nobody is there to read it any more
         except AttributeError:
             pass  # closed before we began
+    SIGNALS.ignore()
     if unread or threading.active_count() > 1:
         # The interpreter's own farewell would try the output again and end with 120; and it can
         # stumble over a worker, a daemon that may sit in a socket, that is just printing.
@@ -162,6 +167,9 @@ def _run(arguments: list[str]) -> int:
         os.dup2(devnull, sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and not _can_be_written(sys.stdout):
+            _say(f"ufile: standard output can't be written: {error.strerror}")
+            return int(ExitCode.FAILED)
         from ufile_cli.cli.logs import redact
         from ufile_cli.progress.text import printable
 
@@ -172,6 +180,16 @@ def _run(arguments: list[str]) -> int:
         )
         _traceback_if_asked()
         return int(ExitCode.INTERNAL)
+
+
+def _can_be_written(stream: TextIO | None) -> bool:
+    """Whether what it still holds of a failed attempt gets out."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _usage(error: click.ClickException) -> None:
@@ -194,7 +212,6 @@ def _traceback_if_asked() -> None:
 
 
 def _say(text: str) -> None:
-    try:
-        click.echo(text, err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    from ufile_cli.cli.logs import say
+
+    say(text)

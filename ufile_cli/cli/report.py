@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from ufile_cli.errors import ServerError, UFileError
+from ufile_cli.errors import OutputLost, ServerError, UFileError
 from ufile_cli.progress import text
 
 if TYPE_CHECKING:
     from ufile_cli.multipart.request import Progress, Result
 
-__all__ = ["explain", "failure_json", "print_json", "summary"]
+__all__ = ["explain", "failure_json", "print_json", "summary", "tell_result"]
 
 
 def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
@@ -44,12 +43,9 @@ def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
     if error.hint and error.hint not in ways_on:
         lines.append(f"  {text.printable(error.hint)}")
     lines += [f"  {text.printable(way)}" for way in ways_on]
-    from ufile_cli.cli.logs import redact
+    from ufile_cli.cli.logs import redact, say
 
-    try:
-        click.echo(redact("\n".join(lines)), err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    say(redact("\n".join(lines)))
 
 
 def summary(result: Result, *, source: str) -> None:
@@ -78,11 +74,9 @@ def summary(result: Result, *, source: str) -> None:
             counts.append(f"{text.count(result.parts_changed)} had changed")
         lines.append("  " + ", ".join(counts))
     lines.append(f"  {result.url}")
-    try:
-        for line in lines:
-            click.echo(text.printable(line), err=True)
-    except (OSError, ValueError):
-        pass  # a terminal that has gone away
+    from ufile_cli.cli.logs import say
+
+    say("\n".join(map(text.printable, lines)))
 
 
 def _parts(number: int) -> str:
@@ -125,8 +119,25 @@ def success_json(result: Result) -> dict[str, Any]:
     return result.as_json() | {"exit_code": 0, "error": None}
 
 
+def tell_result(document: object, code: int, tell: Callable[[object], None] | None = None) -> int:
+    """Hand the result document over, to standard output unless told otherwise; the exit code.
+
+    A result that can't be written is a failure, but a lesser one than any before it.
+    """
+    try:
+        (tell or print_json)(document)
+    except OutputLost as lost:
+        explain(lost)
+        return code or lost.code
+    return code
+
+
 def print_json(document: object) -> None:
-    """One JSON document, alone, on standard output."""
+    """One JSON document, alone, on standard output.
+
+    Raises:
+        OutputLost: it can't be written.
+    """
     from ufile_cli.cli.logs import redact
 
     if sys.stdout is None:
@@ -139,3 +150,5 @@ def print_json(document: object) -> None:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, sys.stdout.fileno())
         os.close(devnull)
+    except OSError as error:
+        raise OutputLost(f"standard output can't be written: {error.strerror}") from error

@@ -20,7 +20,8 @@ from ufile_cli.cli.options import (
     server_options,
     verbosity_options,
 )
-from ufile_cli.cli.report import explain, print_json
+from ufile_cli.cli.report import explain, print_json, tell_result
+from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.cli.stores import open_store
 from ufile_cli.cli.streamed import AfterDashes, command_of, open_stream, replay_words
 from ufile_cli.cli.transfer import (
@@ -34,12 +35,13 @@ from ufile_cli.cli.transfer import (
     refuse_differences,
 )
 from ufile_cli.connect import Connector
-from ufile_cli.errors import JournalDamaged, Stopped, UFileError, UsageError
+from ufile_cli.errors import JournalDamaged, UFileError, UsageError
 from ufile_cli.exitcodes import worst
 from ufile_cli.journal.record import JournalRecord
 from ufile_cli.journal.store import Store
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Result
+from ufile_cli.multipart.small import refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.streaming import StreamUpload, StreamWishes
 
@@ -118,7 +120,7 @@ def command(
                 "either a journal is named, or --bucket, --key, --upload-id and --file are"
             )
         with json_on_failure(sending, bucket=bucket, key=key):
-            return _resume_named(named, server, sending, log)
+            return _resume_named(named, server, sending, log, resend_changed=resend_changed)
     if sum((journal_id is not None, last, every)) != 1:
         raise UsageError(
             "name one journal id, or --last, or --all, or an upload by --bucket, --key, "
@@ -142,12 +144,15 @@ def command(
         return resume_one(store, chosen, server, sending, log, wishes)
 
 
-def _resume_named(named: Named, server: Server, sending: Sending, log: Log) -> int:
+def _resume_named(
+    named: Named, server: Server, sending: Sending, log: Log, *, resend_changed: bool
+) -> int:
     store = open_store()
     known = journal_of(store, named.upload_id) if named.upload_id is not None else None
     if known is None:
         return adopt_file(named, server, sending, log)
-    return resume_one(store, known, server, sending, log, Wishes(moved=named.file))
+    wishes = Wishes(moved=named.file, resend_changed=resend_changed)
+    return resume_one(store, known, server, sending, log, wishes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ class Wishes:
     produce: list[str] | None = None
 
 
-def _resumable(store: Store) -> list[str]:
+def _resumable(store: Store, *, streams: bool = True) -> list[str]:
     """Journals that are neither finished nor held nor damaged, the one touched last first."""
     found = []
     for listed in store.listing():
@@ -175,10 +180,12 @@ def _resumable(store: Store) -> list[str]:
             view = store.peek(listed.journal_id)
         except (JournalDamaged, UsageError):
             continue
+        if view.document.kind == "stream" and not streams:
+            continue
         if view.document.state != "finished" and not view.held:
-            found.append((view.touched, listed.journal_id, view.document.kind))
+            found.append((view.touched, listed.journal_id))
     found.sort(reverse=True)
-    return [journal_id for _, journal_id, _ in found]
+    return [journal_id for _, journal_id in found]
 
 
 def _last(store: Store) -> str:
@@ -191,15 +198,14 @@ def _last(store: Store) -> str:
 def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes: Wishes) -> int:
     """Every resumable file upload, one after another; with --json one list of results."""
     codes, documents = [0], list[object]()
-    for journal_id in reversed(_resumable(store)):
-        if store.peek(journal_id).document.kind != "file":
-            continue
+    SIGNALS.uploading = True  # what is done so far is reported also when a signal ends it
+    for journal_id in reversed(_resumable(store, streams=False)):
         try:
             codes.append(
                 resume_one(store, journal_id, server, sending, log, wishes, tell=documents.append)
             )
-        except Stopped:
-            raise
+        except UsageError:
+            continue  # the journal is gone: given up, or finished and cleaned, meanwhile
         except UFileError as error:
             explain(error)
             documents.append({"journal_id": journal_id, "error": error.as_json()})
@@ -207,7 +213,7 @@ def _resume_all(store: Store, server: Server, sending: Sending, log: Log, wishes
         if codes[-1] > 128:
             break
     if sending.as_json:
-        print_json(documents)
+        return tell_result(documents, worst(codes))
     return worst(codes)
 
 
@@ -272,6 +278,7 @@ def _go_on(
     with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
+            refuse_empty(source)
             return FileUpload(record, source, connection.client, options, context).run()
 
         return undertaking.run(connection, act)
@@ -333,6 +340,7 @@ def _take_over(
     document.endpoint = connector.endpoint.canonical
     document.custom_domain = connector.endpoint.custom_domain
     document.profile = connector.settings.profile
+    SIGNALS.uploading = True
     record.claim()
     return chosen
 
@@ -362,7 +370,7 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
             err=True,
         )
     if undertaking.sending.as_json:
-        undertaking.tell(
+        return tell_result(
             {
                 "journal_id": document.journal_id,
                 "bucket": document.bucket,
@@ -380,6 +388,8 @@ def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:
                 "threads": 0,
                 "exit_code": 0,
                 "error": None,
-            }
+            },
+            0,
+            undertaking.tell,
         )
     return 0

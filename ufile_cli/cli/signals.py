@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP: the first one stops an upload well, the second leaves at once.
 
-Signals that were ignored when the program started stay ignored (nohup, `&`). While no upload
-runs, a signal ends the command where it stands, as an exception in the main thread.
+Signals that were ignored when the program started stay ignored (nohup, `&`). Before an upload
+has begun, a signal ends the command where it stands, as an exception in the main thread. From
+then on the upload is asked to stop; one that is done is reported as done.
 
 A signal that follows the first one within moments is the same one: `timeout` sends it to the
 process and then to its group, and so do shells and supervisors that pass signals on.
@@ -29,8 +30,9 @@ class Signals:
     """The process's signals.
 
     Attributes:
-        stop: told by the first signal while an upload runs.
-        uploading: whether an upload runs that takes care of stopping itself.
+        stop: told by the first signal once an upload has begun.
+        uploading: whether an upload has begun that takes care of stopping itself. It stays so
+            to the end: a signal after the upload must not take its report away.
         verbose: how often -v was given; the error boundary wants to know.
     """
 
@@ -46,6 +48,13 @@ class Signals:
             signum = getattr(signal, name, None)
             if signum is not None and signal.getsignal(signum) is not signal.SIG_IGN:
                 signal.signal(signum, self._handle)
+
+    def ignore(self) -> None:
+        """All is done and said: from here on there is nothing to stop."""
+        for name in _NAMES:
+            signum = getattr(signal, name, None)
+            if signum is not None and signal.getsignal(signum) == self._handle:
+                signal.signal(signum, signal.SIG_IGN)
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

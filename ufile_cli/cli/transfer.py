@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ufile_cli.cli.logs import Log, keep_secret
 from ufile_cli.cli.options import AUTO, Sending, Server
-from ufile_cli.cli.report import explain, failure_json, print_json, success_json, summary
+from ufile_cli.cli.report import (
+    explain,
+    failure_json,
+    print_json,
+    success_json,
+    summary,
+    tell_result,
+)
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.connect import Connection, Connector
 from ufile_cli.credentials import Credentials
@@ -229,17 +236,16 @@ def json_on_failure(sending: Sending, *, bucket: str | None, key: str | None) ->
         yield
     except UFileError as error:
         if sending.as_json:
-            print_json(
-                failure_json(
-                    error,
-                    journal_id=None,
-                    bucket=bucket,
-                    key=key,
-                    size=None,
-                    progress=Progress(),
-                    seconds=0.0,
-                )
+            document = failure_json(
+                error,
+                journal_id=None,
+                bucket=bucket,
+                key=key,
+                size=None,
+                progress=Progress(),
+                seconds=0.0,
             )
+            tell_result(document, error.code)
         raise
 
 
@@ -312,20 +318,17 @@ class Undertaking:
         begun = time.monotonic()
         SIGNALS.uploading = True
         try:
-            try:
-                with shown_progress(self.sending, self.log) as emit:
-                    context = Context(
-                        emit=emit,
-                        stop=SIGNALS.stop,
-                        rotated=connection.rotated,
-                        progress=self.progress,
-                    )
-                    result = act(context)
-            except UFileError as error:
-                self._keys_from = connection.keys_from
-                return self.failed(error, time.monotonic() - begun)
-        finally:
-            SIGNALS.uploading = False
+            with shown_progress(self.sending, self.log) as emit:
+                context = Context(
+                    emit=emit,
+                    stop=SIGNALS.stop,
+                    rotated=connection.rotated,
+                    progress=self.progress,
+                )
+                result = act(context)
+        except UFileError as error:
+            self._keys_from = connection.keys_from
+            return self.failed(error, time.monotonic() - begun)
         return self._finished(result)
 
     def _finished(self, result: Result) -> int:
@@ -333,7 +336,7 @@ class Undertaking:
         if not self.log.verbosity.quiet and self.sending.progress != "json":
             summary(result, source=self.source)
         if self.sending.as_json:
-            self.tell(success_json(result))
+            return tell_result(success_json(result), 0, self.tell)
         return 0
 
     def failed(self, error: UFileError, seconds: float = 0.0) -> int:
@@ -350,17 +353,16 @@ class Undertaking:
             ways_on = (f"the keys are those of {self._keys_from}", *ways_on)
         explain(error, ways_on=ways_on)
         if self.sending.as_json:
-            self.tell(
-                failure_json(
-                    error,
-                    journal_id=self.journal_id,
-                    bucket=self.bucket,
-                    key=self.key,
-                    size=self.size,
-                    progress=self.progress,
-                    seconds=seconds,
-                )
+            document = failure_json(
+                error,
+                journal_id=self.journal_id,
+                bucket=self.bucket,
+                key=self.key,
+                size=self.size,
+                progress=self.progress,
+                seconds=seconds,
             )
+            return tell_result(document, error.code, self.tell)
         return error.code
 
     def _ways_on(self, error: UFileError) -> tuple[str, ...]:

@@ -28,12 +28,11 @@ from ufile_cli.cli.transfer import (
 )
 from ufile_cli.connect import Connector
 from ufile_cli.errors import SourceError, UFileError, UsageError
-from ufile_cli.etag import BLOCK
 from ufile_cli.journal.record import Record
 from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.plan import check_size
 from ufile_cli.multipart.request import Context, Result
-from ufile_cli.multipart.small import put, read_whole
+from ufile_cli.multipart.small import put, read_whole, refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.progress import text
 from ufile_cli.us3.endpoints import check_bucket, check_key
@@ -196,18 +195,19 @@ def _upload(
         key=undertaking.key,
         options=merged(sending, {}),
     )
-    if document.size is not None and document.size <= BLOCK:
-        return _put(undertaking, connector, source, Record(document, None))
     try:
         record = begin(open_store(), connector, sending, document, undertaking.log, restart=restart)
     except UFileError as error:
         return undertaking.failed(error)
+    if record is None:
+        return _put(undertaking, connector, source, Record(document, None))
     undertaking.journal_id = record.journal_id
     chosen = merged(sending, record.document.options)
     options = as_options(chosen, resend_changed=resend_changed)
     with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
+            refuse_empty(source)
             return FileUpload(record, source, connection.client, options, context).run()
 
         try:

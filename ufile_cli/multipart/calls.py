@@ -334,10 +334,11 @@ def same_object(own_etag: str | None, completed: Completed, size: int, block_siz
     Raises:
         IntegrityError: the server stored something else.
     """
+    again = "abort this one and upload it again; of a file, upload --restart does both"
     if completed.size is not None and completed.size != size:
         raise IntegrityError(
             f"the server stored {completed.size:,} bytes, but {size:,} were sent",
-            hint="upload it again with --restart",
+            hint=again,
         )
     if own_etag is None or not completed.etag:
         return "parts"
@@ -348,6 +349,6 @@ def same_object(own_etag: str | None, completed: Completed, size: int, block_siz
     if block_size == BLOCK or same_form(completed.etag, own_etag):
         raise IntegrityError(
             f"the server stored something else: its ETag is {completed.etag}, ours {own_etag}",
-            hint="upload it again with --restart",
+            hint=again,
         )
     return "parts"

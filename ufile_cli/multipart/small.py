@@ -33,7 +33,7 @@ from ufile_cli.us3.response import Stored
 if TYPE_CHECKING:
     from ufile_cli.us3.client import Client
 
-__all__ = ["put", "read_whole"]
+__all__ = ["put", "read_whole", "refuse_empty"]
 
 
 def read_whole(source: FileSource) -> bytes:
@@ -49,6 +49,19 @@ def read_whole(source: FileSource) -> bytes:
         if got == before.size and source.identity() == before:
             return bytes(content)
     raise SourceChanged(f"{source.name} keeps changing while it is read")
+
+
+def refuse_empty(source: FileSource) -> None:
+    """An upload that has begun in parts can't end without any.
+
+    Raises:
+        SourceChanged: the file has become empty.
+    """
+    if source.identity().size == 0:
+        raise SourceChanged(
+            f"{source.name} is empty now, and an upload in parts can't be",
+            hint="ufile upload --restart gives it up and stores the empty file",
+        )
 
 
 def put(

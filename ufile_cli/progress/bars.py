@@ -169,6 +169,10 @@ class Canvas:
         except (OSError, AttributeError):
             return True
 
+    def ready(self) -> bool:
+        """Whether the terminal takes something; after Ctrl-S it does not."""
+        return self._outlet.ready()
+
     def forget(self) -> None:
         """The picture on the screen is no longer where it was: draw the next one below."""
         self._widths = []
@@ -353,6 +357,8 @@ class Bars:
             if not self._canvas.in_front() and not last:
                 self._away = True
                 return
+            if not self._canvas.ready() and not last:
+                return  # the picture stays where it is
             if self._away:
                 self._away = False
                 self._canvas.forget()

@@ -2,8 +2,7 @@
 
 No carriage returns, no escapes, nothing that a later reader of the log has to strip. It brings no
 thread: lines are due when events come, and while bytes move those come often. Its lines go out on
-the thread that brought the event, so a reader that stops reading stops the upload too, as with any
-program; a reader that goes away does not.
+the thread that brought the event; a reader that stops reading misses lines, and stops nothing.
 """
 
 from __future__ import annotations
