@@ -690,6 +690,9 @@ class FakeClient:
         def object_url(key: str) -> str:
             return f"http://host/{key}"
 
+    def current_credentials(self) -> None:
+        """Requests are not signed."""
+
     def _answer(self) -> Answer:
         return Answer.of(200, {})
 

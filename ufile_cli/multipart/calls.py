@@ -125,7 +125,6 @@ class Calls:
         """
         headers = headers_of(self._record, first=True)
         initiated = self._drive.call("Initiate", lambda: self._client.initiate(self._key, headers))
-        self._may_write.add(initiated.answer.credentials_tag)
         self._record.begin(initiated.upload_id, initiated.block_size)
 
     def written(self) -> None:
@@ -179,7 +178,7 @@ class Calls:
         """What a broken connection was: a server that refuses early and closes looks the same.
 
         For a worker. One cheap call tells: it is refused as well, or it was the network. Keys that
-        have written in this run are good ones; where those may not list, nothing is told.
+        a part was taken from in this run are good ones; where those may not list, nothing is told.
         """
         if not error.reset or error.stale:
             return error
