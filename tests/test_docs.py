@@ -463,3 +463,36 @@ def test_every_row_of_the_comparison_is_a_test() -> None:
     named = re.findall(r"`(test_\w+)` \|$", (ROOT / "docs" / "comparison.md").read_text(), re.M)
     assert len(named) >= 10
     assert [name for name in named if f"def {name}(" not in source] == []
+
+
+def test_the_fields_of_json_results() -> None:
+    """What the program prints is on the page, section by section, and nothing else is."""
+    from dataclasses import fields
+
+    from ufile_cli.cli.doctor import Finding
+    from ufile_cli.cli.report import failure_json
+    from ufile_cli.cli.verify import _Comparison
+    from ufile_cli.errors import UFileError
+    from ufile_cli.multipart.request import Progress
+    from ufile_cli.multipart.tree import TreeResult
+
+    error = UFileError("x")
+    nothing: dict[str, Any] = dict.fromkeys(("journal_id", "bucket", "key", "size"))
+    upload = failure_json(error, progress=Progress(), seconds=0.0, **nothing)
+    printed = {
+        "An error": set(error.as_json()),
+        "`upload`, `upload-stream`, `resume`": set(upload),
+        "`upload -r`": {*TreeResult().as_json(), "error", "files", "path", "key", "size", "bytes"},
+        "`verify`": set(_Comparison("b", "k", "f").as_json(None)),
+        "`doctor`": {"findings", "notes", "exit_code"} | {field.name for field in fields(Finding)},
+    }
+    page = read(DOCS / "json.md")
+    for section in page.split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        if title not in printed:
+            continue
+        wanted = printed.pop(title)
+        assert {name for name in wanted if f"`{name}`" not in text} == set(), title
+        rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+        assert {name for row in rows for name in INLINE.findall(row)} <= wanted, title
+    assert printed == {}

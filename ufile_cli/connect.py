@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ufile_cli.credentials import Credentials
-from ufile_cli.errors import UsageError
+from ufile_cli.errors import NotConfigured, UsageError
 from ufile_cli.settings import CredentialSource, Settings, local_directory
 from ufile_cli.us3.endpoints import Endpoint
 
@@ -66,8 +66,17 @@ class Connector:
         Raises:
             NotConfigured: there are none.
         """
-        if not self.endpoint.is_local and self._source is None:
+        if self.endpoint.is_local or self._source is not None:
+            return
+        try:
             self._source = CredentialSource(self.settings.keys)
+        except NotConfigured as error:
+            if self.endpoint.is_loopback:
+                error.hint = (
+                    "a local server that was started without keys takes any: "
+                    "export UFILE_PUBLIC_KEY=any UFILE_PRIVATE_KEY=any"
+                )
+            raise
 
     def connect(
         self,

@@ -35,7 +35,7 @@ from ufile_cli.multipart.mime import guess_type
 from ufile_cli.multipart.request import Context, Options, Result
 from ufile_cli.multipart.retry import RetryPolicy
 from ufile_cli.multipart.streams import ObjectSource
-from ufile_cli.progress.events import Sink, ignore
+from ufile_cli.progress.events import Event, Sink, ignore
 from ufile_cli.responseinfo import ResponseInfo
 from ufile_cli.settings import Settings, state_directory
 from ufile_cli.us3.client import RequestRecord
@@ -65,7 +65,8 @@ class MultipartUploadUFile:
             unfinished upload of the same file to the same place.
         limit_rate: bytes a second over all threads.
         custom_domain: the URL's host is the bucket's own.
-        progress: is told what happens, with the events of `ufile_cli.progress.events`.
+        progress: is told what happens, with the events of `ufile_cli.progress.events`; what it
+            raises ends the upload, and comes out as it is.
 
     Attributes:
         uploadid: of the last upload; None before Initiate, and for content of at most 4 MiB,
@@ -111,7 +112,7 @@ class MultipartUploadUFile:
             raise ValueError("timeout and limit_rate must be above 0")
         self._timeout = float(timeout)
         self._limit_rate = limit_rate
-        self._emit = progress or ignore
+        self._emit = ignore if progress is None else _handing_on(progress)
         self._store: Store | None = None
         if journal is True:
             self._store = Store(state_directory(os.environ))
@@ -390,6 +391,8 @@ class MultipartUploadUFile:
             return _failed(error)
         except UsageError as error:
             raise ValueError(error.message) from error
+        except _CallbackFailed as failure:
+            raise failure.error from None
         except SourceError as error:
             # A stream that would be needed once more because of a refusal: the refusal tells.
             refusal = error.__context__
@@ -441,6 +444,24 @@ class MultipartUploadUFile:
         self.journal_id = upload.record.journal_id
         self.etaglist = [] if parts is None else [etag or "" for etag in parts.etags()]
         self.pausepartnumber = 0 if parts is None else parts.pause
+
+
+class _CallbackFailed(Exception):
+    """A progress callback raised: below, an OSError of its would be taken for ours."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"the progress callback raised {type(error).__name__}: {error}")
+        self.error = error
+
+
+def _handing_on(progress: Sink) -> Sink:
+    def emit(event: Event) -> None:
+        try:
+            progress(event)
+        except Exception as error:
+            raise _CallbackFailed(error) from error
+
+    return emit
 
 
 def _failed(error: NetworkError | ServerError, sentence: str | None = None) -> Answer:

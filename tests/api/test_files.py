@@ -15,6 +15,7 @@ from testbed import MIB, PUBLIC, SECRET, assert_same, make_file, stored_parts
 from ufile_cli import MultipartUploadUFile, ResponseInfo, SourceChanged, SourceError, UFileError
 from ufile_cli.emulator.server import Emulator
 from ufile_cli.journal.store import Store
+from ufile_cli.progress.events import PartProgress
 
 Maker = Callable[..., MultipartUploadUFile]
 PARTS = 6
@@ -400,3 +401,20 @@ def test_a_journal_of_a_stream(emulator: Emulator, make: Maker, tmp_path: Path) 
     assert_same(emulator, path)
     assert Store(tmp_path / "state").peek(journal or "").state == "finished"
     assert stored_parts(emulator.requests) == dict.fromkeys(range(5), 1)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("own")])
+def test_what_a_progress_callback_raises_comes_out_as_it_is(
+    emulator: Emulator, make: Maker, source: Path, error: Exception
+) -> None:
+    """An OSError of its own is none of reading the file, nor of the network."""
+
+    def broken(event: object) -> None:
+        if isinstance(event, PartProgress):
+            raise error
+
+    handler = make(progress=broken)
+    with pytest.raises(type(error)) as raised:
+        handler.uploadfile("demo", "big", source, 2, *AT_ONCE)
+    assert raised.value is error
+    assert emulator.count("finish") == 0

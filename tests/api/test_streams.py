@@ -7,6 +7,7 @@ import io
 import random
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from testbed import MIB, read_object, stored_parts
 from ufile_cli import MultipartUploadUFile, SourceError
 from ufile_cli.emulator.server import Emulator
 from ufile_cli.etag import BlockHasher
-from ufile_cli.progress.events import Finishing
+from ufile_cli.journal.store import Store
+from ufile_cli.progress.events import Finishing, PartFailed
 
 Maker = Callable[..., MultipartUploadUFile]
 PARTS = 7
@@ -312,3 +314,88 @@ def test_type_and_headers(emulator: Emulator, make: Maker) -> None:
     assert {one.content_type for one in seen} == {"video/mp4"}
     handler.uploadstream("demo", "a.mp4", Pipe(CONTENT), mime_type="a/b")
     assert emulator.requests[-1].content_type == "a/b"
+
+
+class Unwilling(io.BytesIO):
+    """Says that it can seek, and can't."""
+
+    def seek(self, *_: Any) -> int:
+        raise OSError("no")
+
+
+@pytest.mark.parametrize("kind", [Pipe, Unwilling, io.BytesIO])
+def test_an_id_that_dies_before_anything_was_acknowledged(
+    emulator: Emulator, make: Maker, kind: Callable[[bytes], Any]
+) -> None:
+    """All that was read is still held: it goes up under the next upload id at once."""
+    emulator.faults.add(call="part", first=1, forget="upload")
+    handler = make()
+    assert handler.uploadstream("demo", "key", kind(CONTENT), 1, 1, 0)[1].ok()
+    assert same(emulator)
+    assert emulator.count("initiate") == 2
+
+
+@pytest.mark.parametrize("kind", [Unwilling, io.BytesIO])
+def test_an_id_that_dies_later_and_a_stream_that_will_not_seek(
+    emulator: Emulator, make: Maker, kind: Callable[[bytes], Any]
+) -> None:
+    emulator.faults.add(call="part", part=3, first=1, forget="upload")
+    handler = make()
+    _, resp = handler.uploadstream("demo", "key", kind(CONTENT), 2, 1, 0)
+    if kind is io.BytesIO:
+        assert resp.ok() and emulator.count("initiate") == 2
+        assert same(emulator)
+        return
+    assert resp.status_code == 404
+    for _ in range(2):  # and never hangs
+        try:
+            assert not handler.resumeuploadstream(1, 0)[1].ok()
+        except SourceError:
+            pass
+    assert emulator.count("finish") == 0
+
+
+@pytest.mark.parametrize("kind", [Pipe, io.BytesIO])
+def test_the_next_upload_id_comes_with_another_block_size(
+    emulator: Emulator, make: Maker, kind: Callable[[bytes], Any]
+) -> None:
+    def grow(event: object) -> None:
+        if isinstance(event, PartFailed):
+            emulator.block_size = 2 * MIB
+
+    emulator.faults.add(call="part", first=1, forget="upload")
+    handler = make(progress=grow)
+    _, resp = handler.uploadstream("demo", "key", kind(CONTENT), 2, 1, 0)
+    if kind is Pipe:  # what was read was cut for parts of another size, and can't be read again
+        assert not resp.ok()
+        with pytest.raises(SourceError, match="can't be read again"):
+            handler.resumeuploadstream(1, 0)
+        assert emulator.count("finish") == 0
+    else:
+        assert resp.ok() and handler.blocksize == 2 * MIB
+        assert same(emulator)
+
+
+def test_adopted_parts_of_two_blocks_whose_etags_look_like_one_digest(
+    emulator: Emulator, make: Maker, tmp_path: Path
+) -> None:
+    """What such an ETag stands for nobody knows, and it must not be taken for a SHA-1."""
+    emulator.block_size = 8 * MIB
+    emulator.faults.add(call="part", etag="content")
+    busy = emulator.faults.add(call="part", part="2-", status=503)
+    content = random.Random(1).randbytes(20 * MIB)
+    begun = make()
+    assert begun.uploadstream("demo", "key", Pipe(content), 1, 1, 0)[1].status_code == 503
+    assert [len(etag) for etag in begun.etaglist] == [28, 28]
+    known = ("demo", "key", begun.uploadid, 8 * MIB, begun.etaglist)
+    handler = make(journal=tmp_path)
+    rest = Pipe(content[16 * MIB :])
+    assert not handler.resumeuploadstream(1, 0, *known, rest, 2)[1].ok()
+    emulator.faults.remove(busy)
+    store = Store(tmp_path)
+    record = store.open(handler.journal_id or "")
+    try:
+        assert record.parts is not None and record.parts.digests(0) is None
+        assert list(record.parts.etags()) == begun.etaglist
+    finally:
+        record.close()

@@ -1,8 +1,4 @@
-"""Running commands and servers, and what each of them cost.
-
-This process stays small: a child's peak RSS, as wait4 gives it, is never below that of the process
-that started it.
-"""
+"""Running commands and servers, and what each of them cost."""
 
 from __future__ import annotations
 
@@ -15,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,33 +64,42 @@ def run(
     stdin: Path | None = None,
 ) -> Run:
     """Run a command to its end; on a terminal of its own where it is to draw bars."""
-    begun = time.monotonic()
     source = stdin.open("rb") if stdin is not None else subprocess.DEVNULL
+    cost, told = os.pipe()
+    started = [PYTHON, "-I", "-S", str(HERE / "start.py"), str(told), *command]
     if terminal:
         master, slave = pty.openpty()
         inlet = slave if stdin is None else source
-        process = subprocess.Popen(command, env=env, stdin=inlet, stdout=slave, stderr=slave)
+        process = subprocess.Popen(
+            started, env=env, stdin=inlet, stdout=slave, stderr=slave, pass_fds=(told,)
+        )
         os.close(slave)
         out = master
     else:
         process = subprocess.Popen(
-            command, env=env, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            started,
+            env=env,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(told,),
         )
         assert process.stdout is not None
         out = os.dup(process.stdout.fileno())
         process.stdout.close()
+    os.close(told)
     said = bytearray()
     reader = threading.Thread(target=_drain, args=(out, said), daemon=True)
     reader.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process.wait()
     reader.join(5)
     if stdin is not None and not isinstance(source, int):
         source.close()
-    rss = usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
-    cpu = usage.ru_utime + usage.ru_stime
-    return Run(wall, cpu, rss, process.returncode, said.decode("utf-8", "replace"))
+    with os.fdopen(cost) as words:
+        wall, cpu, rss, code = words.read().split()
+    unit = MIB if sys.platform == "darwin" else 1024
+    text = said.decode("utf-8", "replace")
+    return Run(float(wall), float(cpu), int(rss) / unit, int(code), text)
 
 
 def _drain(fd: int, said: bytearray) -> None:

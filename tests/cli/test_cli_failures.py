@@ -164,6 +164,18 @@ def test_a_small_file_has_nothing_to_resume(
     assert_same(emulator, small, key="small")
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, 77), (403, 75)])
+def test_a_small_file_that_is_refused_by_a_reset(
+    ufile: Ufile, emulator: Emulator, small: Path, status: int, code: int
+) -> None:
+    """An early refusal can be lost to the reset behind it; keys may also write and not read."""
+    emulator.faults.add(call="put", reset="body")
+    emulator.faults.add(call="head", status=status)
+    outcome = ufile("upload", "demo", "small", str(small), *AT_ONCE)
+    assert outcome.code == code, outcome
+    assert emulator.count("head") == 1
+
+
 def test_failures_that_pass(ufile: Ufile, emulator: Emulator, path: Path) -> None:
     """Every call fails once in its own way; the retries carry the upload through."""
     emulator.faults.add(call="initiate", first=1, status=503)

@@ -23,7 +23,9 @@ from testbed import (
     stored_parts,
 )
 
+from ufile_cli.cli.signals import Signals
 from ufile_cli.emulator.server import Emulator
+from ufile_cli.multipart.workers import Inbox, StopAsked
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 PATIENCE = 20.0
@@ -381,3 +383,17 @@ def test_a_terminal_that_goes_away(ufile: Ufile, emulator: Emulator, path: Path)
     finally:
         process.kill()
     assert_same(emulator, path)
+
+
+def test_a_signal_that_a_library_swallows_is_heard_all_the_same() -> None:
+    """Its exception comes out of whatever runs just then, an import or somebody's `except`."""
+    signals = Signals()
+    swallowed = False
+    try:
+        signals._handle(signal.SIGINT, None)
+    except Exception:
+        swallowed = True
+    assert swallowed
+    inbox = Inbox()
+    signals.stop.watch(inbox)  # as an upload does when it begins
+    assert inbox.get(timeout=5) == StopAsked(signal.SIGINT)

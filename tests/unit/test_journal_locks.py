@@ -222,3 +222,38 @@ def test_leftovers_are_removed_but_not_what_is_being_begun(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="no journal"):
         store.open(journal_id)
     assert not [path for path in directory.iterdir() if path.name.startswith(journal_id)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """A worker process of an application that uploads must not outlive it as the lock's holder."""
+    journal_id = begun(tmp_path)
+    script = """
+import os, sys
+from pathlib import Path
+from ufile_cli.journal.store import Store
+record = Store(Path(sys.argv[1])).open(sys.argv[2])
+if os.fork() == 0:
+    sys.stdin.readline()
+    os._exit(0)
+print("forked", flush=True)
+sys.stdin.readline()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path), journal_id],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline() == "forked\n"
+        assert Store(tmp_path).peek(journal_id).held
+        process.kill()
+        process.wait()
+        Store(tmp_path).open(journal_id).close()  # while the child lives on
+    finally:
+        process.kill()
+        process.stdin.close()  # the child ends
+        process.wait()
+        process.stdout.close()

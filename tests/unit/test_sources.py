@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufile_cli.errors import SourceError
+from ufile_cli.errors import SourceChanged, SourceError
+from ufile_cli.etag import BLOCK
+from ufile_cli.multipart.small import read_whole
 from ufile_cli.multipart.sources import FileSource
 
 HINT = "ufile upload-stream BUCKET KEY"
@@ -182,3 +184,16 @@ def test_short_reads_are_no_end(content: bytes, offset: int, size: int, most: in
         source.close()
     assert buffer[:got] == content[offset : offset + size]
     assert got == len(content[offset : offset + size])
+
+
+def test_a_small_file_that_has_grown_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(b"x" * 100)
+    source = FileSource.open(path)
+    assert read_whole(source) == b"x" * 100
+    os.truncate(path, BLOCK)
+    assert len(read_whole(source)) == BLOCK
+    os.truncate(path, 1 << 40)  # a buffer of that size there can't be
+    with pytest.raises(SourceChanged, match="has grown to 1,099,511,627,776 bytes"):
+        read_whole(source)
+    source.close()

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ufile_cli.errors import UsageError
 from ufile_cli.multipart.workers import Crew, Inbox, Outcome, Stop, StopAsked
 
 
@@ -112,3 +113,33 @@ def test_stop_may_be_asked_in_a_signal_handler(signum: int) -> None:
     finally:
         signal.signal(signum, before)
     assert inbox.get(timeout=20) == StopAsked(signum)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_system_without_more_threads(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """Those there are do the work; with none at all there is a sentence."""
+    start = threading.Thread.start
+    started = 0
+
+    def bounded(thread: threading.Thread) -> None:
+        nonlocal started
+        if started == limit:
+            raise RuntimeError("can't start new thread")
+        started += 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", bounded)
+    inbox = Inbox()
+    crew = Crew(inbox)
+    if not limit:
+        with pytest.raises(UsageError, match="no more threads"):
+            crew.submit(1, lambda: None)
+        assert crew.busy == 0
+        return
+    for number in range(5):
+        crew.submit(number, lambda: None)
+    for _ in range(5):
+        outcome(inbox)
+        crew.home()
+    assert (crew.busy, started) == (0, limit)
+    crew.dismiss()

@@ -116,7 +116,11 @@ def command(
         raise UsageError("the profile's name holds control characters")
     before = read_profiles(path).get(name, Profile(name))
     wished = _Wished(before, endpoint, internal, custom_domain, public_key)
-    chosen = _asked(wished) if sys.stdin.isatty() else _given(wished)
+    try:
+        chosen = _asked(wished) if sys.stdin.isatty() else _given(wished)
+    except click.Abort:
+        click.echo("\nnothing was stored", err=True, nl=False)
+        raise
     if chosen.private_key is not None:
         keep_secret(chosen.private_key)
     _check(chosen)
@@ -157,9 +161,16 @@ class _Wished:
 def _asked(wished: _Wished) -> Profile:
     """From a person at a terminal; what is given as an option is not asked for."""
     before = wished.before
-    endpoint = wished.endpoint or _prompt(
-        "Endpoint (a region such as cn-bj, a suffix, a URL, or local)", before.endpoint
-    )
+    endpoint = wished.endpoint
+    while endpoint is None:
+        endpoint = _prompt(
+            "Endpoint (a region such as cn-bj, a suffix, a URL, or local)", before.endpoint
+        )
+        try:
+            _parse(wished.profile(endpoint, None, None))
+        except UsageError as error:
+            click.echo(f"  {text.printable(error.message)}", err=True)
+            endpoint = None
     if endpoint.strip().lower() == "local" and wished.public_key is None:
         return wished.profile(endpoint, before.public_key, before.private_key)
     public = wished.public_key or _prompt("Public key", before.public_key)
@@ -216,11 +227,20 @@ def _read_key() -> str | None:
     return said or None
 
 
-def _check(profile: Profile) -> None:
+def _parse(profile: Profile) -> None:
+    """Make sure that the endpoint is one.
+
+    Raises:
+        UsageError: it can't be understood.
+    """
     if profile.endpoint is not None:
         Endpoint.parse(
             profile.endpoint, internal=profile.internal, custom_domain=profile.custom_domain
         )
+
+
+def _check(profile: Profile) -> None:
+    _parse(profile)
     for kind, key in (("public", profile.public_key), ("private", profile.private_key)):
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise UsageError(f"the {kind} key holds characters that no key has")

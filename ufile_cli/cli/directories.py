@@ -24,7 +24,7 @@ from ufile_cli.multipart.files import FileUpload
 from ufile_cli.multipart.request import Context, Options, Progress, Result
 from ufile_cli.multipart.small import put, read_whole, refuse_empty
 from ufile_cli.multipart.sources import FileSource
-from ufile_cli.multipart.tree import Rules, TreeUpload, walk
+from ufile_cli.multipart.tree import Entry, Rules, TreeUpload, failure_of, walk
 from ufile_cli.progress import text
 from ufile_cli.us3.endpoints import check_key
 
@@ -153,7 +153,7 @@ def _run(
         if result.failed > _SHOWN:
             _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
     code = result.exit_code
-    again = f"go on with:  the same command with --skip-existing ({directory} -> {bucket}/{prefix})"
+    again = "go on with:    the same command with --skip-existing"
     if error is not None:
         explain(error, ways_on=(again,))
         code = error.code if error.code > 128 else worst([error.code, *result.codes])
@@ -164,6 +164,8 @@ def _run(
             f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
             f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed{known}"
         )
+    if result.failed and error is None:
+        _say(f"  {again}")
     if sending.as_json:
         ended_by = error.as_json() if error is not None else None
         return tell_result(result.as_json() | {"exit_code": code, "error": ended_by}, code)
@@ -180,19 +182,23 @@ def _dry_run(
     as_json: bool,
 ) -> int:
     """What would be sent, a line each or as JSON, on standard output."""
-    files = size = code = 0
+    files = size = 0
     listed: list[dict[str, str | int]] = []
+    failures: list[dict[str, object]] = []
+
+    def fails(entry: Entry, problem: str) -> None:
+        _say(f"ufile: {entry.relative}: {problem}")
+        failures.append(failure_of(entry.relative, SourceError(problem)))
+
     for entry in walk(directory, rules, lambda line: _say(f"ufile: {line}")):
         if entry.problem is not None:
-            _say(f"ufile: {entry.relative}: {entry.problem}")
-            code = int(ExitCode.SOURCE)  # as the run itself will end
+            fails(entry, entry.problem)
             continue
         if skip_existing and tree.is_there(entry):
             continue
         key = tree.key_of(entry)
         if problem := _key_problem(key):
-            _say(f"ufile: {entry.relative}: it would become no object: {problem}")
-            code = int(ExitCode.SOURCE)
+            fails(entry, f"it would become no object: {problem}")
             continue
         files, size = files + 1, size + entry.size
         if as_json:
@@ -202,8 +208,10 @@ def _dry_run(
         click.echo(f"{text.size(entry.size):>9}  {text.printable(entry.path)} -> {bucket}/{key}")
     if not log.verbosity.quiet:
         _say(f"{text.count(files)} files, {text.size(size)} would be sent")
+    code = int(ExitCode.SOURCE) if failures else 0  # as the run itself will end
     if as_json:
-        print_json({"files": listed, "bytes": size, "exit_code": code, "error": None})
+        plan = {"files": listed, "bytes": size, "failures": failures}
+        print_json(plan | {"exit_code": code, "error": None})
     return code
 
 

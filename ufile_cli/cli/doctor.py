@@ -23,7 +23,7 @@ from ufile_cli.cli.asking import Asking
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import Server, Verbosity, server_options, verbosity_options
 from ufile_cli.cli.remote import abort_command, adopt_command, place_of, rfc3339
-from ufile_cli.cli.stores import Damaged, age, looks, open_store, seconds_of
+from ufile_cli.cli.stores import Damaged, age, looks, open_store, seconds_of, way_on
 from ufile_cli.cli.transfer import connector_for
 from ufile_cli.connect import Connector
 from ufile_cli.errors import Refused, ServerError, ServerTrouble, Stopped, UFileError
@@ -210,13 +210,12 @@ class _Examination:
 
     def _waiting(self, view: View) -> None:
         document = view.document
-        again = "" if document.kind == "file" else "the same stream again | "
         self.notes.append(
             self._of(
                 view,
                 "unfinished",
                 f"upload {document.journal_id} ({document.bucket}/{document.key}) is {view.state}",
-                f"{again}ufile resume {document.journal_id}",
+                way_on(document),
                 f"ufile abort {document.journal_id}",
             )
         )

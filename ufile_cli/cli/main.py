@@ -17,7 +17,7 @@ import click
 
 from ufile_cli._version import VERSION
 from ufile_cli.cli.signals import SIGNALS
-from ufile_cli.errors import Stopped, UFileError
+from ufile_cli.errors import Stopped, UFileError, UsageError
 from ufile_cli.exitcodes import ExitCode
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ _ELSEWHERE = {
     "rm": "abort",
     "config": "configure",
     "login": "configure",
+    "help": "--help",
 }
 """What people type who come from rclone, the AWS CLI and the like."""
 
@@ -151,6 +152,10 @@ def _run(arguments: list[str]) -> int:
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         _usage(error)
+        if "--json" in arguments and arguments[0] in ("upload", "upload-stream", "resume"):
+            from ufile_cli.cli.report import tell_unbegun
+
+            return tell_unbegun(UsageError(error.format_message()))
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, click.Abort):
         _say("\nufile: stopped")
@@ -197,7 +202,8 @@ def _usage(error: click.ClickException) -> None:
 
     context = error.ctx if isinstance(error, click.UsageError) else None
     # click repeats what was typed as it was typed; a script may have put anything there.
-    _say("ufile: " + "\n".join(map(printable, error.format_message().split("\n"))))
+    words = error.format_message().replace("\n\t", "\n  ").split("\n")
+    _say("ufile: " + "\n".join(map(printable, words)))
     if context is not None:
         _say(f"  see: {context.command_path} --help")
 

@@ -11,7 +11,7 @@ from ufile_cli.cli.asking import Asking
 from ufile_cli.cli.logs import Log
 from ufile_cli.cli.options import Server
 from ufile_cli.cli.report import print_json
-from ufile_cli.cli.stores import Damaged, age, command_line, looks, open_store
+from ufile_cli.cli.stores import Damaged, age, command_line, looks, open_store, way_on
 from ufile_cli.cli.transfer import connector_for
 from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.store import Store, View
@@ -95,7 +95,7 @@ def _lines(
     yield "  " + "; ".join(word for word in (begun, known_as) if word)
     if view is not None:
         if not view.held:
-            yield f"  go on with:    ufile resume {view.document.journal_id}"
+            yield f"  go on with:    {way_on(view.document)}"
             yield f"  give up with:  ufile abort {view.document.journal_id}"
         return
     yield "  adopt with:    " + adopt_command(bucket, upload, options)

@@ -18,7 +18,15 @@ from ufile_cli.progress import text
 if TYPE_CHECKING:
     from ufile_cli.multipart.request import Progress, Result
 
-__all__ = ["explain", "failure_json", "print_json", "summary", "tell_result"]
+__all__ = [
+    "explain",
+    "failure_json",
+    "print_json",
+    "success_json",
+    "summary",
+    "tell_result",
+    "tell_unbegun",
+]
 
 
 def explain(error: UFileError, *, ways_on: tuple[str, ...] = ()) -> None:
@@ -112,6 +120,22 @@ def failure_json(
         "exit_code": error.code,
         "error": error.as_json(),
     }
+
+
+def tell_unbegun(error: UFileError, bucket: str | None = None, key: str | None = None) -> int:
+    """Hand over the document of an upload that failed before it began; the exit code."""
+    from ufile_cli.multipart.request import Progress
+
+    document = failure_json(
+        error,
+        journal_id=None,
+        bucket=bucket,
+        key=key,
+        size=None,
+        progress=Progress(),
+        seconds=0.0,
+    )
+    return tell_result(document, error.code)
 
 
 def success_json(result: Result) -> dict[str, Any]:

@@ -271,8 +271,10 @@ def _go_on(
         raise UsageError(
             f"upload {document.journal_id} is of the file {document.localfile}, not of a stream"
         )
+    if wishes.moved is None:
+        undertaking.replay = "{} --file PATH"  # unless it is where it was
     source = _source(record, wishes.moved)
-    undertaking.source = source.name
+    undertaking.source, undertaking.replay = source.name, "{}"
     chosen = _take_over(undertaking, record, connector)
     options = as_options(chosen, resend_changed=wishes.resend_changed)
     with undertaking.connect(connector, chosen) as connection:
@@ -350,13 +352,7 @@ def _source(record: JournalRecord, moved: str | None) -> FileSource:
     path = moved or document.localfile
     if path is None:
         raise UsageError("this upload is of no file")
-    try:
-        source = FileSource.open(path)
-    except UFileError as error:
-        if moved is None:
-            error.hint = f"if it has moved: ufile resume {document.journal_id} --file PATH"
-        raise
-    return source
+    return FileSource.open(path)
 
 
 def _finished_already(undertaking: Undertaking, record: JournalRecord) -> int:

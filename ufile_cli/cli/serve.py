@@ -112,7 +112,11 @@ def command(
         ) from error
     if not log.verbosity.quiet:
         if keys is None:
-            click.echo("no keys are set: signatures are not checked", err=True)
+            click.echo(
+                "no keys are set: signatures are not checked; a client may use any "
+                "(export UFILE_PUBLIC_KEY=any UFILE_PRIVATE_KEY=any)",
+                err=True,
+            )
         if not _is_loopback(host):
             click.echo(
                 f"warning: {host} can be reached from other machines, and this server is made "

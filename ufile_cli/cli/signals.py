@@ -63,9 +63,10 @@ class Signals:
                 return
             os._exit(128 + signum)
         self._asked_at = now
-        if self.uploading:
-            self.stop.ask(signum)
-        else:
+        # In any case: a library's own `except Exception` may swallow what is raised below, and
+        # then the upload stops as soon as it begins.
+        self.stop.ask(signum)
+        if not self.uploading:
             raise Stopped("stopped by a signal", signum=signum)
 
 

@@ -21,7 +21,7 @@ from ufile_cli.cli.options import (
     server_options,
     verbosity_options,
 )
-from ufile_cli.cli.stores import Damaged, age, looks, open_store, seconds_of
+from ufile_cli.cli.stores import Damaged, age, looks, open_store, seconds_of, way_on
 from ufile_cli.errors import JournalDamaged, UsageError
 from ufile_cli.journal.store import Store, View
 from ufile_cli.progress import text
@@ -135,6 +135,8 @@ def _brief(view: View | Damaged) -> dict[str, Any]:
             "error": view.error,
         }
     document = view.document.fields(view.parts)
+    if view.document.result is not None:  # of a receipt's parts none is listed, and all are up
+        document["pausepartnumber"] = view.parts_done
     return document | {
         "state": view.state,
         "bytes_done": view.bytes_done,
@@ -185,7 +187,9 @@ def _rows(view: View) -> list[tuple[str, object]]:
     ]
     if view.state != "finished":
         missing = view.parts.pause if view.parts is not None else 0
-        rows.insert(-2, ("first missing", f"part {missing}"))
+        whole = document.total is not None and view.pause_offset == document.total
+        first = "none: every part is up" if whole and missing else f"part {missing}"
+        rows.insert(-2, ("first missing", first))
         rows.insert(-2, ("pause offset", f"byte {view.pause_offset}"))
     rows += [(f"meta {name}", value) for name, value in document.meta.items()]
     rows += [(f"header {name}", value) for name, value in document.header.items()]
@@ -206,8 +210,7 @@ def _rows(view: View) -> list[tuple[str, object]]:
     if document.result is not None:
         rows += [(name, document.result.get(name)) for name in ("etag", "verified", "url")]
     if view.state != "finished" and not view.held:
-        replay = "" if document.kind == "file" else "the same stream again | "
-        rows.append(("go on with", f"{replay}ufile resume {document.journal_id}"))
+        rows.append(("go on with", way_on(document)))
         rows.append(("give up with", f"ufile abort {document.journal_id}"))
     return rows
 
@@ -217,13 +220,23 @@ def _as_given(name: str, value: object) -> str:
     if name == "patience" and value is None:
         return "forever"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in ("retry_interval", "patience", "timeout"):
-            return text.seconds(value)
+        if name == "patience":
+            return _duration(value)
+        if name in ("retry_interval", "timeout"):
+            return f"{value:g} s"
         if name == "limit_rate":
             return text.rate(value)
         if name in ("size", "exact_size"):
             return f"{text.size(value)} ({text.count(int(value))} bytes)"
     return str(value)
+
+
+def _duration(seconds: float) -> str:
+    """As --patience takes it: `5m`, `90s`, `2h`."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _total(view: View) -> tuple[int | None, str]:

@@ -8,13 +8,15 @@ import shlex
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from ufile_cli.errors import JournalDamaged, UsageError
+from ufile_cli.journal.document import JournalDocument
 from ufile_cli.journal.store import Listed, Store, View
 from ufile_cli.settings import state_directory
 
-__all__ = ["Damaged", "age", "command_line", "looks", "open_store", "seconds_of"]
+__all__ = ["Damaged", "age", "command_line", "looks", "open_store", "seconds_of", "way_on"]
 
 
 def open_store() -> Store:
@@ -57,6 +59,18 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
     return f"{int(seconds)}s"
+
+
+def way_on(document: JournalDocument) -> str:
+    """What to type to go on with an unfinished upload: the command that can work as things are."""
+    resume = f"ufile resume {document.journal_id}"
+    if document.kind == "stream":
+        return f"the same stream again | {resume}"
+    if not Path(document.localfile or "").exists():
+        return f"{resume} --file PATH"
+    if document.error is not None and document.error.get("kind") == "SourceChanged":
+        return f"{resume} --resend-changed"
+    return resume
 
 
 def command_line(*words: str) -> str:

@@ -22,6 +22,7 @@ from ufile_cli.cli.report import (
     success_json,
     summary,
     tell_result,
+    tell_unbegun,
 )
 from ufile_cli.cli.signals import SIGNALS
 from ufile_cli.connect import Connection, Connector
@@ -29,6 +30,7 @@ from ufile_cli.credentials import Credentials
 from ufile_cli.errors import (
     CredentialsRefused,
     JournalBusy,
+    SourceChanged,
     Stopped,
     UFileError,
     UsageError,
@@ -236,16 +238,7 @@ def json_on_failure(sending: Sending, *, bucket: str | None, key: str | None) ->
         yield
     except UFileError as error:
         if sending.as_json:
-            document = failure_json(
-                error,
-                journal_id=None,
-                bucket=bucket,
-                key=key,
-                size=None,
-                progress=Progress(),
-                seconds=0.0,
-            )
-            tell_result(document, error.code)
+            tell_unbegun(error, bucket, key)
         raise
 
 
@@ -370,6 +363,8 @@ class Undertaking:
             return ()
         if self.journal_id is not None:
             resume = self.replay.format(f"ufile resume {self.journal_id}")
+            if isinstance(error, SourceChanged):
+                resume += " --resend-changed"
             return (f"go on with:    {resume}", f"give up with:  ufile abort {self.journal_id}")
         retryable = (ExitCode.FAILED, ExitCode.TEMPORARY, ExitCode.CREDENTIALS)
         if error.code in retryable or isinstance(error, Stopped):

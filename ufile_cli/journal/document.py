@@ -293,7 +293,8 @@ class JournalDocument:
             if first + len(row) > limit or len(extra) > limit:
                 listed = max(first + len(row), len(extra))
                 raise Damage(f"it lists {listed} parts where at most {limit} can be")
-            plain = _plain_digests(row) if first >= len(extra) else None
+            single = parts.block_size <= BLOCK and first >= len(extra)
+            plain = _plain_digests(row) if single else None
             if plain is not None:
                 parts.record_plain(first, plain)
             else:
@@ -387,8 +388,9 @@ def record_part(parts: PartTable, number: int, etag: object, digests: object) ->
     known = None
     if digests is not None:
         known = decode_digests(digests)
-    elif len(checked) == 28:
-        # The common case: the ETag is the digest. Anything that only looks like it is opaque.
+    elif len(checked) == 28 and parts.block_size <= BLOCK:
+        # The common case: the ETag is the digest. Anything that only looks like it is opaque, and
+        # so is what a part of several blocks has.
         try:
             raw = base64.b64decode(checked, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):

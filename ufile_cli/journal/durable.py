@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from ufile_cli.errors import JournalWriteError
 
@@ -227,12 +228,25 @@ class AppendFile:
 
 
 class Lock:
-    """A kernel lock on `<journal id>.lock`, held until `release` or the end of the process."""
+    """A kernel lock on `<journal id>.lock`, held until `release` or the end of the process.
+
+    A child that the process forks does not share it: it would keep the lock after its parent died.
+    """
+
+    _held: ClassVar[set[Lock]] = set()
 
     def __init__(self, path: Path, fd: int, layer: FileLayer) -> None:
         self.path = path
         self._fd: int | None = fd
         self._layer = layer
+        self._held.add(self)
+
+    @classmethod
+    def forked(cls) -> None:
+        """In a child, just forked: have nothing to do with the parent's locks."""
+        for lock in cls._held:
+            lock._close()
+        cls._held.clear()
 
     @classmethod
     def acquire(
@@ -292,9 +306,17 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back; the file stays."""
+        self._held.discard(self)
+        self._close()
+
+    def _close(self) -> None:
         if self._fd is not None:
             _let_go(self._fd, self._layer)
             self._fd = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Lock.forked)
 
 
 def _let_go(fd: int, layer: FileLayer) -> None:

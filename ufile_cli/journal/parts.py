@@ -27,6 +27,7 @@ class PartTable:
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self._slots = -(-block_size // BLOCK)
+        self._extra_forms = [_OBJECT_FORM, _OTHER] + [_PART_FORM] * (self._slots > 1)
         self._form = bytearray()
         self._count = array("H")
         self._digests = bytearray()
@@ -129,8 +130,11 @@ class PartTable:
         return self._stored(number)
 
     def extra_digests(self, number: int) -> bytes | None:
-        """The digests where the ETag does not already say them; what a journal writes besides."""
-        if number not in self or self._form[number] == _PART_FORM:
+        """The digests where the ETag does not already say them; what a journal writes besides.
+
+        In parts of several blocks an ETag that looks like one SHA-1 may be something else.
+        """
+        if number not in self or (self._slots == 1 and self._form[number] == _PART_FORM):
             return None
         return self.digests(number)
 
@@ -139,7 +143,7 @@ class PartTable:
         """The highest part that has extra digests, -1 where none has."""
         number = len(self._form)
         while True:
-            number = max(self._form.rfind(form, 0, number) for form in (_OBJECT_FORM, _OTHER))
+            number = max(self._form.rfind(form, 0, number) for form in self._extra_forms)
             if number < 0 or self._count[number]:
                 return number
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ufile_cli.errors import JournalBusy, UFileError
-from ufile_cli.etag import DIGEST_SIZE, part_etag
+from ufile_cli.etag import BLOCK, DIGEST_SIZE, part_etag
 from ufile_cli.journal.document import Identity, JournalDocument, State
 from ufile_cli.journal.durable import AppendFile, FileLayer, Lock, remove, replace
 from ufile_cli.journal.partlog import CONFIRMED, head_line, part_line
@@ -290,7 +290,8 @@ class JournalRecord(Record):
         newborn = document.rewrites == 1
         head = [head_line(document.uploadid, document.rewrites)]
         for number, (etag, digests) in self._provisional.items():
-            head.append(part_line(number, etag, self._extra(etag, digests), provisional=True))
+            extra = self._extra(etag, digests)
+            head.append(part_line(number, etag, extra, provisional=True))
         if newborn and not finished:
             replace(self.log_path, head, self._layer)  # only a receipt is without a log
         replace(self.path, document.chunks(self.parts), self._layer)
@@ -356,9 +357,9 @@ class JournalRecord(Record):
             self._broken = error
             raise
 
-    @staticmethod
-    def _extra(etag: str, digests: bytes | None) -> bytes | None:
+    def _extra(self, etag: str, digests: bytes | None) -> bytes | None:
         """The digests, where a reader can't tell them from the ETag."""
-        if digests is None or (len(digests) == DIGEST_SIZE and etag == part_etag(digests)):
-            return None
-        return digests
+        if self.parts is None or self.parts.block_size > BLOCK or digests is None:
+            return digests
+        plain = len(digests) == DIGEST_SIZE and etag == part_etag(digests)
+        return None if plain else digests

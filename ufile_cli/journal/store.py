@@ -86,6 +86,8 @@ class View(NamedTuple):
     @property
     def pause_offset(self) -> int:
         """The byte of the source at which the first part begins that is not up."""
+        if self.document.result is not None:
+            return self.bytes_done
         if self.parts is None:
             return 0
         offset = self.parts.pause * self.parts.block_size

@@ -186,7 +186,7 @@ class FileUpload(Upload):
                 f"(at byte {number * self._block_size():,})",
                 part=number,
                 hint=(
-                    f"ufile resume {journal} --resend-changed sends the changed parts again; "
+                    "--resend-changed keeps the parts that are still the same; "
                     "ufile upload --restart begins anew"
                     if journal
                     else None

@@ -9,8 +9,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ufile_cli.errors import IntegrityError, PartCorrupted, SourceChanged, UFileError
-from ufile_cli.etag import BlockHasher, matches_part, object_etag
+from ufile_cli.errors import (
+    CredentialsRefused,
+    IntegrityError,
+    NetworkError,
+    PartCorrupted,
+    SourceChanged,
+    UFileError,
+)
+from ufile_cli.etag import BLOCK, BlockHasher, matches_part, object_etag
 from ufile_cli.exitcodes import ExitCode
 from ufile_cli.journal.record import Record
 from ufile_cli.multipart.body import BufferBody
@@ -44,11 +51,32 @@ def read_whole(source: FileSource) -> bytes:
     """
     for _ in range(5):
         before = source.identity()
+        if before.size > BLOCK:
+            raise SourceChanged(
+                f"{source.name} was small and has grown to {before.size:,} bytes meanwhile",
+                hint="upload it again: it goes up in parts now",
+            )
         content = memoryview(bytearray(before.size))
         got = source.read_into(content, 0)
         if got == before.size and source.identity() == before:
             return bytes(content)
     raise SourceChanged(f"{source.name} keeps changing while it is read")
+
+
+def _refusal_behind(error: NetworkError, client: Client, key: str) -> UFileError:
+    """What ended every attempt: a server that refuses keys early and closes resets as well.
+
+    Asked after the last attempt only, and a 403 says nothing: keys may write and not read.
+    """
+    if error.reset:
+        try:
+            client.head(key)
+        except CredentialsRefused as refusal:
+            if refusal.status == 401:
+                return refusal
+        except UFileError:
+            pass
+    return error
 
 
 def refuse_empty(source: FileSource) -> None:
@@ -122,7 +150,10 @@ def put(
     progress.parts = 1
     emit(Started(None, document.bucket, document.key, name, size, None, 1, threads=1))
     try:
-        drive.one(task)
+        try:
+            drive.one(task)
+        except NetworkError as error:
+            raise _refusal_behind(error, client, document.key) from error
     except UFileError as error:
         error.part = None  # it has but one, and nobody asked about parts
         if error.code == ExitCode.FAILED:

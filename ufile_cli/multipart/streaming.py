@@ -120,6 +120,8 @@ class StreamUpload(Upload):
         parts = self.record.parts
         if parts is None:
             raise RuntimeError("there is no upload id yet")
+        if self.reader is not None and self.reader.block_size != parts.block_size:
+            self.prepare_again()  # what it holds was cut for the upload id before this one
         if self.reader is None:
             first = parts.pause if self.wishes.from_pause else 0
             if self.wishes.from_pause and not first and self.record.document.options.get(_ANEW):
@@ -181,9 +183,12 @@ class StreamUpload(Upload):
         Raises:
             SourceError: the stream can't be read again.
         """
+        reader = self.reader
+        if reader is not None and reader.begins() == 0 and reader.block_size == self._block_size():
+            return  # all that was read is still held
         can = not self.wishes.from_pause and self._source.can_rewind()
-        if can and self.reader is not None:
-            self.reader.stop()  # two threads must not read it
+        if can and reader is not None:
+            reader.stop()  # two threads must not read it
         if not (can and self._source.rewind()):
             journal = self.record.journal_id
             again = f"the stream from its beginning | ufile resume {journal}" if journal else None

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ufile_cli.errors import CommandFailed, SourceError, UsageError
 from ufile_cli.etag import BLOCK, BlockHasher
+from ufile_cli.multipart.workers import start_thread
 
 __all__ = [
     "CommandSource",
@@ -317,9 +318,9 @@ class StreamReader:
                 told(self._end)
             self._told = told
             if self._end is None and not self._running and not self._closed:
-                self._running = True
-                self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="stream", daemon=True)
+                start_thread(thread)
+                self._running, self._thread = True, thread
 
     def detach(self, flying: Iterable[int]) -> None:
         """Nobody listens any more, and nothing more is read.
@@ -362,21 +363,17 @@ class StreamReader:
                 return end - 1
             return max((number for number in self._held if number < end), default=None)
 
-    def rest(self, timeout: float) -> bool:
+    def rest(self, timeout: float | None) -> bool:
         """Wait for the thread of one that is detached, ended or closed; whether it is gone."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
-    def stop(self) -> None:
-        """Read no further, and wait for the reading under way: the source is free then."""
-        with self._gate:
-            self._closed = True
-            self._gate.notify_all()
-        thread = self._thread
-        if thread is not None:
-            thread.join()
+    def stop(self, flying: Iterable[int] = ()) -> None:
+        """Detach, and wait for the reading under way: nobody else reads the source then."""
+        self.detach(flying)
+        self.rest(None)
 
     def close(self) -> None:
         """Read no further."""

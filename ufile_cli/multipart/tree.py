@@ -52,7 +52,7 @@ from ufile_cli.progress.events import (
     labelled,
 )
 
-__all__ = ["Entry", "Rules", "TreeResult", "TreeUpload", "walk"]
+__all__ = ["Entry", "Rules", "TreeResult", "TreeUpload", "failure_of", "walk"]
 
 _GRACE = 3.3
 _GRACE_INSIDE = 2.5
@@ -194,11 +194,13 @@ class TreeResult:
             "bytes_skipped": self.bytes_skipped,
             "seconds": round(self.seconds, 3),
             "exit_code": self.exit_code,
-            "failures": [
-                {"path": path.encode("utf-8", "backslashreplace").decode(), **error.as_json()}
-                for path, error in self.failures
-            ],
+            "failures": [failure_of(path, error) for path, error in self.failures],
         }
+
+
+def failure_of(path: str, error: UFileError) -> dict[str, Any]:
+    """A file that failed, for JSON."""
+    return {"path": path, **error.as_json()}
 
 
 UploadOne = Callable[[FileSource, str, Options, Context], Result]

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NamedTuple
 
-__all__ = ["Crew", "Inbox", "Outcome", "Stop", "StopAsked"]
+from ufile_cli.errors import UsageError
+
+__all__ = ["Crew", "Inbox", "Outcome", "Stop", "StopAsked", "start_thread"]
 
 
 class Outcome(NamedTuple):
@@ -72,6 +74,21 @@ class Stop:
             self._inboxes.remove(inbox)
 
 
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        UsageError: the system has none left (a container's limit of processes, `ulimit -u`).
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise UsageError(
+            "the system has no more threads to give",
+            hint="raise the limit of processes (ulimit -u, or the container's)",
+        ) from error
+
+
 class Crew:
     """Threads that run jobs; each outcome goes to the inbox.
 
@@ -86,13 +103,23 @@ class Crew:
         self._jobs: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
 
     def submit(self, token: object, job: Callable[[], object]) -> None:
-        """Run the job in a thread of its own or an idle one."""
-        self.busy += 1
-        if self.busy > len(self._threads):
+        """Run the job in a thread of its own or an idle one.
+
+        Where the system has no more threads to give, those there are do it one after the other.
+
+        Raises:
+            UsageError: there is not a single one.
+        """
+        if self.busy >= len(self._threads):
             name = f"part-{len(self._threads) + 1}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                start_thread(thread)
+                self._threads.append(thread)
+            except UsageError:
+                if not self._threads:
+                    raise
+        self.busy += 1
         self._jobs.put((token, job))
 
     def home(self) -> None:

@@ -170,6 +170,12 @@ class Endpoint(NamedTuple):
         return f"{self.scheme}://{self._netloc}"
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this very machine."""
+        address = _ip(self.host)
+        return self.host == "localhost" or (address is not None and address.is_loopback)
+
+    @property
     def is_public_plain_http(self) -> bool:
         """Whether data would cross the open network unencrypted.
 
