@@ -89,6 +89,10 @@ def start_thread(thread: threading.Thread) -> None:
         ) from error
 
 
+_Box = SimpleQueue[tuple[object, Callable[[], object]] | None]
+"""What one thread is to do next; None to end."""
+
+
 class Crew:
     """Threads that run jobs; each outcome goes to the inbox.
 
@@ -100,7 +104,10 @@ class Crew:
         self.inbox = inbox
         self.busy = 0
         self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[object, Callable[[], object]] | None] = SimpleQueue()
+        self._boxes: list[_Box] = []
+        # The last one to come home goes out first: its buffer is the one that is still in the
+        # cache, and with fewer jobs than threads the others sleep on.
+        self._idle: list[_Box] = []
 
     def submit(self, token: object, job: Callable[[], object]) -> None:
         """Run the job in a thread of its own or an idle one.
@@ -110,17 +117,9 @@ class Crew:
         Raises:
             UsageError: there is not a single one.
         """
-        if self.busy >= len(self._threads):
-            name = f"part-{len(self._threads) + 1}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            try:
-                start_thread(thread)
-                self._threads.append(thread)
-            except UsageError:
-                if not self._threads:
-                    raise
+        box = self._idle.pop() if self._idle else self._another()
         self.busy += 1
-        self._jobs.put((token, job))
+        box.put((token, job))
 
     def home(self) -> None:
         """The coordinator has taken an outcome from the inbox."""
@@ -129,14 +128,30 @@ class Crew:
     def dismiss(self) -> None:
         """No more jobs: idle threads end, busy ones after their job."""
         threads, self._threads = self._threads, []
-        for _ in threads:
-            self._jobs.put(None)
+        for box in self._boxes:
+            box.put(None)
+        self._boxes, self._idle = [], []
         if self.busy == 0:  # all of them idle: they are gone in no time
             for thread in threads:
                 thread.join()
 
-    def _work(self) -> None:
-        while (order := self._jobs.get()) is not None:
+    def _another(self) -> _Box:
+        """The box of a new thread, or of a busy one where there can be no other."""
+        box: _Box = SimpleQueue()
+        name = f"part-{len(self._threads) + 1}"
+        thread = threading.Thread(target=self._work, args=(box,), name=name, daemon=True)
+        try:
+            start_thread(thread)
+        except UsageError:
+            if not self._boxes:
+                raise
+            return self._boxes[self.busy % len(self._boxes)]
+        self._threads.append(thread)
+        self._boxes.append(box)
+        return box
+
+    def _work(self, box: _Box) -> None:
+        while (order := box.get()) is not None:
             token, job = order
             value: object = None
             failure: BaseException | None = None
@@ -145,5 +160,6 @@ class Crew:
             except BaseException as error:  # whatever it is, the coordinator decides
                 failure = error
             del order, job
+            self._idle.append(box)
             self.inbox.put(Outcome(token, value, failure))
             del token, value, failure
