@@ -240,7 +240,7 @@ def test_a_directory_that_another_process_made_first(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(JournalWriteError, match="File exists"):
+    with pytest.raises(JournalWriteError, match="in the place of a directory"):
         make_directory(tmp_path / "file", LAYER)
 
 

@@ -151,7 +151,7 @@ def _run(arguments: list[str]) -> int:
         _say(error.format_message())
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        _usage(error)
+        _usage(error, arguments)
         if "--json" in arguments and arguments[0] in ("upload", "upload-stream", "resume"):
             from ufile_cli.cli.report import tell_unbegun
 
@@ -197,13 +197,15 @@ def _can_be_written(stream: TextIO | None) -> bool:
     return True
 
 
-def _usage(error: click.ClickException) -> None:
+def _usage(error: click.ClickException, arguments: list[str]) -> None:
     from ufile_cli.progress.text import printable
 
     context = error.ctx if isinstance(error, click.UsageError) else None
     # click repeats what was typed as it was typed; a script may have put anything there.
     words = error.format_message().replace("\n\t", "\n  ").split("\n")
     _say("ufile: " + "\n".join(map(printable, words)))
+    if any(argument.partition("://")[0] in ("us3", "ufile", "s3") for argument in arguments):
+        _say("  bucket, key and file are three words: ufile upload BUCKET KEY FILE")
     if context is not None:
         _say(f"  see: {context.command_path} --help")
 

@@ -85,9 +85,12 @@ class FileLayer:
 
 def _cannot_write(path: Path, error: OSError) -> JournalWriteError:
     reason = error.strerror or str(error)
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        reason = "something else is in the place of a directory"
+    room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return JournalWriteError(
         f"the journal can't be written: {reason} ({path})",
-        hint="make room, or name another directory in UFILE_STATE_DIR",
+        hint=f"{room}name another directory in UFILE_STATE_DIR",
     )
 
 

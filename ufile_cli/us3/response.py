@@ -390,6 +390,13 @@ def refuse_page(answer: Answer, call: str) -> None:
 # -- from an answer to an exception --------------------------------------------------------------
 
 
+_UNKNOWN = {
+    **dict.fromkeys(("InitiateMultipartUpload", "PutFile", "GetMultiUploadId"), "bucket"),
+    **dict.fromkeys(("HeadFile", "GetFile", "DeleteFile"), "bucket or object"),
+}
+"""What a 404 can be about; of the other calls the upload id as well."""
+
+
 def raise_for_status(answer: Answer, call: str, *, part: int | None = None) -> None:
     """Turn every status that is no success into the exception it means.
 
@@ -410,9 +417,8 @@ def raise_for_status(answer: Answer, call: str, *, part: int | None = None) -> N
             f"the server refused the credentials for {call} (HTTP {status})", **facts
         )
     if status == 404:
-        raise NotFound(
-            f"the server does not know the bucket, object or upload of {call} (HTTP 404)", **facts
-        )
+        what = _UNKNOWN.get(call, "bucket or upload id")
+        raise NotFound(f"the server does not know the {what} ({call}, HTTP 404)", **facts)
     if status == 429:
         raise ServerTrouble(f"the server asks for fewer requests ({call}, HTTP 429)", **facts)
     if status in _TRANSIENT:
