@@ -40,6 +40,8 @@ from runs import (
     run,
 )
 
+from ufile_cli.cli.main import COMMANDS
+
 BLOCK = 4 * MIB
 WAN: dict[str, Any] = {"latency": 0.05, "connect_latency": 0.05, "rate": 8 * MIB}
 
@@ -458,6 +460,11 @@ def startup(bench: Bench) -> None:
         ratio = table[name].ratio(table["bare python"], lambda r: r.cpu)
         what = f"ufile {name} against bare python (CPU)"
         bench.goal(what, f"at most {most} x", f"{ratio:.1f} x", ratio <= most)
+    if bench.full:
+        each: dict[str, Client] = {"bare python": clients["bare python"]}
+        for name in COMMANDS:
+            each[f"{name} --help"] = partial(run, [UFILE, name, "--help"], env)
+        bench.keep(interleave("start-up of each", each, bench.rounds))
     ratio = table["status, crowded"].ratio(table["--version"], lambda r: r.cpu)
     what = f"status with {receipts:,} receipts and {unfinished} unfinished, against --version (CPU)"
     bench.goal(what, "at most 8 x", f"{ratio:.1f} x", ratio <= 8)
