@@ -17,7 +17,7 @@ from ufile_cli import MultipartUploadUFile, SourceError
 from ufile_cli.emulator.server import Emulator
 from ufile_cli.etag import BlockHasher
 from ufile_cli.journal.store import Store
-from ufile_cli.progress.events import Finishing, PartFailed
+from ufile_cli.progress.events import Finishing, PartFailed, PartSent
 
 Maker = Callable[..., MultipartUploadUFile]
 PARTS = 7
@@ -333,6 +333,34 @@ def test_an_id_that_dies_before_anything_was_acknowledged(
     assert handler.uploadstream("demo", "key", kind(CONTENT), 1, 1, 0)[1].ok()
     assert same(emulator)
     assert emulator.count("initiate") == 2
+
+
+@pytest.mark.parametrize("kind", [Pipe, io.BytesIO])
+def test_an_id_that_dies_when_a_later_part_was_up_and_the_first_is_still_held(
+    emulator: Emulator, make: Maker, kind: Callable[[bytes], Any]
+) -> None:
+    """The first part being there again says nothing about those behind it."""
+
+    def let_go(event: object) -> None:
+        if isinstance(event, PartSent) and event.number == 1:
+            emulator.faults.release()
+
+    emulator.faults.add(call="part", part=0, first=1, hang="head", status=500)
+    handler = make(progress=let_go)
+    _, resp = handler.uploadstream("demo", "key", kind(CONTENT), 2, 1, 0)
+    assert resp.status_code == 500
+    assert handler.pausepartnumber == 0 and handler.etaglist[1]
+    emulator.store.abort("demo", handler.uploadid or "")
+    _, resp = handler.resumeuploadstream(1, 0)
+    if kind is Pipe:
+        assert resp.status_code == 404
+        for _ in range(2):
+            with pytest.raises(SourceError):
+                handler.resumeuploadstream(1, 0)
+        assert emulator.count("finish") == 0
+    else:
+        assert resp.ok()
+        assert same(emulator)
 
 
 @pytest.mark.parametrize("kind", [Unwilling, io.BytesIO])

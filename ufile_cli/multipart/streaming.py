@@ -137,8 +137,8 @@ class StreamUpload(Upload):
         replay = self.resumed and (not self._continued or self.record.held_back)
         if replay and parts.end > reader.first:
             self.record.hold_back()
-        for number in range(parts.pause, reader.begins()):
-            if not self.record.accounted_for(number) and not reader.has(number):
+        for number in reader.passed(parts.pause):
+            if not self.record.accounted_for(number):
                 raise _passed(number, self.record.journal_id)
         self._tell()
         feed = _StreamFeed(self, reader, listed=not self.resumed, replay=replay)
@@ -184,8 +184,8 @@ class StreamUpload(Upload):
             SourceError: the stream can't be read again.
         """
         reader = self.reader
-        if reader is not None and reader.begins() == 0 and reader.block_size == self._block_size():
-            return  # all that was read is still held
+        if reader is not None and reader.block_size == self._block_size() and reader.holds_all():
+            return
         can = not self.wishes.from_pause and self._source.can_rewind()
         if can and reader is not None:
             reader.stop()  # two threads must not read it

@@ -351,10 +351,15 @@ class StreamReader:
         with self._gate:
             return number in self._held or number >= self._next
 
-    def begins(self) -> int:
-        """The lowest part that is held or still to come."""
+    def passed(self, first: int) -> list[int]:
+        """The parts from `first` on that are neither held nor still to come."""
         with self._gate:
-            return min(self._held, default=self._next)
+            return [number for number in range(first, self._next) if number not in self._held]
+
+    def holds_all(self) -> bool:
+        """Whether every byte of the stream that was read is still held."""
+        with self._gate:
+            return self.first == 0 and len(self._held) == self._next
 
     def last_before(self, end: int) -> int | None:
         """The highest part below `end` that is held or still to come; None where all passed."""
