@@ -440,3 +440,16 @@ def test_what_the_kernel_says_of_a_lock(
             LAYER.try_lock(0)
     else:
         assert LAYER.try_lock(0) is False
+
+
+@pytest.mark.parametrize(
+    ("number", "room"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False), (errno.EACCES, False)],
+)
+def test_only_a_full_disk_wants_room(number: int, room: bool, tmp_path: Path) -> None:
+    layer = Recorded(failing("write", OSError(number, os.strerror(number))))
+    with pytest.raises(JournalWriteError) as caught:
+        replace(tmp_path / "file", [b"text"], layer)
+    assert caught.value.hint is not None
+    assert ("make room" in caught.value.hint) is room
+    assert "UFILE_STATE_DIR" in caught.value.hint
