@@ -453,3 +453,22 @@ def test_only_a_full_disk_wants_room(number: int, room: bool, tmp_path: Path) ->
     assert caught.value.hint is not None
     assert ("make room" in caught.value.hint) is room
     assert "UFILE_STATE_DIR" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_child_has_no_part_in_the_lock(tmp_path: Path) -> None:
+    lock = Lock.acquire(tmp_path / "lock", LAYER)
+    assert lock is not None and lock.still_ours() and lock in Lock._held
+    fd = lock._fd
+    assert fd is not None
+    child = os.fork()
+    if child == 0:
+        try:
+            os.fstat(fd)
+            os._exit(1)  # open still
+        except OSError:
+            os._exit(2 if lock.still_ours() else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert lock.still_ours()
+    lock.release()
+    assert lock not in Lock._held

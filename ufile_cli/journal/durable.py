@@ -249,7 +249,6 @@ class Lock:
         """In a child, just forked: have nothing to do with the parent's locks."""
         for lock in cls._held:
             lock._close()
-        cls._held.clear()
 
     @classmethod
     def acquire(
