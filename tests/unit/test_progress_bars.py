@@ -307,6 +307,29 @@ def test_notices_go_above_and_stay() -> None:
     assert show.lines[:2] == ["first", "second \\x1b[31m [red]x[/red]"]
 
 
+def test_notices_are_broken_between_words_and_addresses_nowhere() -> None:
+    show = under_way(Show(40))
+    show.tell(
+        Notice(
+            "  an upload that is resumed goes on from its last part: https://example.com/x/y/z/w"
+        )
+    )
+    assert show.lines[:3] == [
+        "  an upload that is resumed goes on",
+        "  from its last part:",
+        "  https://example.com/x/y/z/w",
+    ]
+
+
+def test_lines_that_a_terminal_had_no_time_for_are_counted() -> None:
+    show = under_way(Show())
+    for number in range(1500):
+        show.tell(Notice(f"line {number}"))
+    lines = show.lines
+    assert lines[:2] == ["(500 lines left out)", "line 500"]
+    assert "line 1499" in lines
+
+
 def test_the_next_upload_leaves_the_line_of_the_one_before_above() -> None:
     show = under_way(Show())
     show.tell(Finished("id", "b", "k", 2048 * PART, "e", "etag", 1, 99.0))

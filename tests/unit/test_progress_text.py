@@ -162,3 +162,13 @@ def test_wrapping() -> None:
         "since noon",
     ]
     assert text.wrap("", 10) == [""]
+    assert text.wrap("  as  it is", 12) == ["  as  it is"]
+    assert text.wrap("  in the line of the first", 12) == ["  in the", "  line of", "  the first"]
+    assert text.wrap("see https://example.com/", 12) == ["see", "https://exam"]
+    assert text.wrap("see https://example.com/", 12, cut=False) == ["see", "https://example.com/"]
+
+
+def test_plurals() -> None:
+    assert text.counted(1, "part") == "1 part"
+    assert text.counted(0, "file") == "0 files"
+    assert text.counted(2048, "part") == "2,048 parts"

@@ -52,7 +52,7 @@ __all__ = ["Bars", "Canvas", "Rows"]
 
 _PER_SECOND = 10.0
 _MOST_LANES = 16
-_MOST_ABOVE = 200  # lines waiting for a terminal that does not take any
+_MOST_ABOVE = 1000  # lines waiting for a terminal that does not take any
 _ASLEEP = 1.5  # a pause between frames that only a stopped process makes
 
 _PERCENT = 4
@@ -252,6 +252,7 @@ class Bars:
         self._lock = threading.RLock()  # re-entrant: a signal handler may bring an event
         self._tally = Tally()
         self._above: deque[Text] = deque(maxlen=_MOST_ABOVE)
+        self._lost = 0  # lines that had no room there
         self._failures = Limiter()
         self._skipped = Limiter()
         self._away = False
@@ -291,7 +292,8 @@ class Bars:
         """Another upload begins: the line of the one before stays above."""
         row = self._tally.picture(now).overall
         if row is not None and row.state != "running":
-            self._above.extend(_row_lines([row], self._canvas.size[0], self._canvas.signs))
+            for line in _row_lines([row], self._canvas.size[0], self._canvas.signs):
+                self._put_above(line)
 
     def _say(self, event: Event, now: float) -> None:
         """What stays above the bars."""
@@ -319,7 +321,24 @@ class Bars:
 
     def _line(self, words: str, style: str, upload: str = "") -> None:
         about = f"{upload}: " if upload else ""
-        self._above.append(Text(text.printable(about + words, self._canvas.signs.encoding), style))
+        self._put_above(Text(text.printable(about + words, self._canvas.signs.encoding), style))
+
+    def _put_above(self, line: Text) -> None:
+        self._lost += len(self._above) == _MOST_ABOVE
+        self._above.append(line)
+
+    def _take_above(self) -> list[Text]:
+        """What stays above the bars, its lines broken between words."""
+        lost, self._lost = self._lost, 0
+        lines = [Text(f"({text.counted(lost, 'line')} left out)", "dim")] if lost else []
+        while self._above:
+            line = self._above.popleft()
+            if text.columns(line.plain) <= self._canvas.size[0]:
+                lines.append(line)
+                continue
+            broken = text.wrap(line.plain, self._canvas.size[0], cut=False)
+            lines += [Text(each, line.style) for each in broken]
+        return lines
 
     # Drawing
 
@@ -365,7 +384,7 @@ class Bars:
             now = self._monotonic()
             with self._lock:
                 picture = self._tally.picture(now)
-                above = [self._above.popleft() for _ in range(len(self._above))]
+                above = self._take_above()
             self._canvas.draw(self._lines(picture, now, last), above, last=last)
         except Exception:  # a display never ends an upload, not even by a bug of its own
             return

@@ -13,7 +13,7 @@ from typing import IO, Literal, Protocol, get_args
 
 from ufile_cli.progress.events import Event
 
-__all__ = ["MODES", "Mode", "Renderer", "Silent", "open_renderer"]
+__all__ = ["MODES", "Mode", "Renderer", "Silent", "draws_bars", "open_renderer"]
 
 Mode = Literal["auto", "bars", "plain", "json", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -52,6 +52,13 @@ class Silent:
         return None
 
 
+def draws_bars(mode: Mode, *, stream: IO[str] | None, quiet: bool = False) -> bool:
+    """Whether `open_renderer` draws bars there: then nobody else may write to that terminal."""
+    if quiet or mode not in ("auto", "bars") or stream is None:
+        return False
+    return _cursor_moves(stream)
+
+
 def open_renderer(
     mode: Mode,
     *,
@@ -76,7 +83,7 @@ def open_renderer(
         from ufile_cli.progress.jsonlines import JsonLines
 
         return JsonLines(stream, monotonic=monotonic, wall=wall)
-    if mode == "plain" or not _cursor_moves(stream):
+    if not draws_bars(mode, stream=stream):
         from ufile_cli.progress.plain import Plain
 
         return Plain(stream, monotonic=monotonic, wall=wall)

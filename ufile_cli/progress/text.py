@@ -21,6 +21,7 @@ __all__ = [
     "clock",
     "columns",
     "count",
+    "counted",
     "fit",
     "outage",
     "pad",
@@ -93,6 +94,11 @@ def amount(done: int, total: int | None, unit: str = "bytes", between: str = "/"
 def count(number: int) -> str:
     """`100,000`."""
     return f"{number:,}"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 part`, `2,048 parts`."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
 def clock(seconds: float) -> str:
@@ -238,15 +244,22 @@ def pad(text: str, room: int, *, right: bool = False) -> str:
     return gap + text if right else text + gap
 
 
-def wrap(text: str, room: int) -> list[str]:
-    """Lines of at most `room` columns, broken at spaces; a longer word is cut."""
+def wrap(text: str, room: int, *, cut: bool = True) -> list[str]:
+    """Lines of at most `room` columns, broken at spaces, each indented as the first.
+
+    A longer word is cut, or left whole without `cut`: a terminal breaks it so that it can still
+    be copied.
+    """
+    if columns(text) <= room:
+        return [text]
+    indent = text[: min(len(text) - len(text.lstrip(" ")), room // 2)]
     lines: list[str] = []
     line = ""
     for word in text.split():
-        longer = f"{line} {word}" if line else word
+        longer = f"{line} {word}" if line else indent + word
         if columns(longer) <= room or not line:
             line = longer
         else:
             lines.append(line)
-            line = word
-    return [_head(each, room) for each in (*lines, line)]
+            line = indent + word
+    return [_head(each, room) if cut else each for each in (*lines, line)]
