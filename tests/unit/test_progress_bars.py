@@ -242,6 +242,45 @@ def test_an_outage() -> None:
     assert not any("nothing gets" in line for line in show.lines)
 
 
+def test_in_an_outage_nothing_is_said_of_single_parts() -> None:
+    show = under_way(Show(80, 40), threads=30)
+    show.tell(*(PartFailed(850 + number, 3, 3, "refused", 5.0) for number in range(29)))
+    show.tell(OutageBegan("connection refused", NOON - 50, NOON + 250))
+    before = len(show.lines)
+    for number in range(12):
+        show.tell(PartStarted(850 + number, PART, 4), after=30.0)
+        show.tell(PartFailed(850 + number, 4, 3, "refused", 30.0))
+        assert len(show.lines) == before
+    assert show.lines[-3:] == [
+        "nothing gets through since 11:59:10 (connection refused); trying again one part",
+        "at a time, giving up at 12:04:10",
+        "  30 parts wait",
+    ]
+    show.tell(OutageEnded(400.0), PartStarted(851, PART, 1))
+    assert show.lines[-1].startswith("  part 851   0% ")
+    assert sum("part 8" in line.split("%")[0] for line in show.lines[-3:]) == 2  # the probe, and it
+
+
+def test_many_parts_that_wait_take_one_line() -> None:
+    show = under_way(Show(80, 40), threads=10)
+    show.tell(*(PartFailed(850 + number, 1, 3, "refused", 5.0) for number in range(8)))
+    show.bars._above.clear()
+    lines = show.tell(after=2.0).lines
+    assert lines[1] == "  8 parts try again, the first in 3 s: refused"
+    assert [line.split()[:2] for line in lines[2:]] == [["part", "858"], ["part", "859"]]
+    assert show.tell(after=5.0).lines[1] == "  8 parts try again now: refused"
+
+
+def test_an_outage_of_one_file_leaves_the_parts_of_the_others_alone() -> None:
+    show = Show().tell(TreeStarted(2, 200 * MIB, "photos"))
+    for name in ("a.jpg", "b.jpg"):
+        show.tell(Started("j", "b", "k", name, 100 * MIB, PART, 25, upload=name))
+        show.tell(PartStarted(0, PART, 1, name))
+    show.tell(OutageBegan("refused", NOON, None, "a.jpg"))
+    assert [line.split()[0] for line in show.lines] == ["files", "nothing", "1", "b.jpg"]
+    assert "  1 part waits" in show.lines
+
+
 def test_long_steps() -> None:
     show = Show().tell(started(), Checking("hashing what was sent", 1000 * MIB))
     show.tell(Checked("hashing what was sent", 250 * MIB), after=65.0)

@@ -134,6 +134,21 @@ def test_trouble() -> None:
     ]
 
 
+def test_an_outage_is_told_once_and_then_now_and_then() -> None:
+    log = Log().tell(started(), *(PartStarted(number, PART, 1) for number in range(8)))
+    log.tell(OutageBegan("refused", NOON, None))
+    for second in range(150):
+        log.tell(PartStarted(second % 8, PART, 4), after=1.0)
+        log.tell(PartFailed(second % 8, 4, 3, "refused", 7.0))
+    log.tell(PartFailed(7, 5, 3, "refused", None), OutageEnded(150.0))
+    assert log.lines[1:] == [
+        "12:00:00 nothing gets through since 12:00:00 (refused); trying again one part at a time",
+        "12:01:00 still nothing gets through, for 1:00: refused",
+        "12:02:00 still nothing gets through, for 2:00: refused",
+        "12:02:30 something gets through again, after 2:30",
+    ]
+
+
 def test_long_steps() -> None:
     log = Log().tell(started(), Checking("hashing what was sent", 1000 * MIB))
     for second in range(25):

@@ -339,7 +339,7 @@ class Drive:
                     task.number, task.trial.attempt, self._policy.attempts, error.message, wait
                 )
             )
-        elif wait is not None:
+        elif wait is not None and not self._outage.active:  # that was told, and counts for all
             # The client's messages begin with the call they are about.
             again = f"in {wait:.0f} s" if wait >= 0.5 else "at once"
             self._emit(Notice(f"{error.message}; trying again {again}"))

@@ -52,6 +52,7 @@ __all__ = ["Bars", "Canvas", "Rows"]
 
 _PER_SECOND = 10.0
 _MOST_LANES = 16
+_MOST_WAITING = 4  # of these that wait for another attempt
 _MOST_ABOVE = 1000  # lines waiting for a terminal that does not take any
 _ASLEEP = 1.5  # a pause between frames that only a stopped process makes
 
@@ -300,13 +301,13 @@ class Bars:
         match event:
             case Notice(text=words, upload=upload):
                 self._line(words, "", upload)
-            case PartFailed():
+            case PartFailed(upload=upload) if self._tally.outage(upload) is None:
                 held = self._failures.take(now)
                 if held is not None:
                     words = text.part_failed(
                         event.number, event.attempt, event.attempts, event.reason, event.retry_in
                     )
-                    self._line(words + _left_out(held), "yellow", event.upload)
+                    self._line(words + _left_out(held), "yellow", upload)
             case OutageEnded(seconds=seconds, upload=upload):
                 words = f"something gets through again, after {text.clock(seconds)}"
                 self._line(words, "green", upload)
@@ -404,6 +405,10 @@ class Bars:
             )
             words = text.printable(words, signs.encoding)
             middle += [Text(line, "yellow") for line in text.wrap(words, width)]
+            if picture.stuck:
+                words = f"{_INDENT}{text.counted(picture.stuck, 'part')} wait"
+                words += "s" if picture.stuck == 1 else ""
+                middle.append(Text(text.clip(words, width, signs.ellipsis), "yellow"))
         for check in picture.checks:
             middle += _check_lines(check, width, signs)
         for finish in picture.finishes:
@@ -419,6 +424,10 @@ def _whole(
     row: Row, middle: list[Text], lanes: Sequence[Lane], width: int, height: int, signs: _Signs
 ) -> list[Text]:
     """The overall bar, what there is to say, and as many parts as the terminal has room for."""
+    waiting = [lane for lane in lanes if lane.retry_in is not None]
+    summed_up = len(waiting) > _MOST_WAITING
+    if summed_up:
+        lanes = [lane for lane in lanes if lane.retry_in is None]
     labels = [_lane_label(lane, signs) for lane in lanes]
     columns = _Columns.of(
         width,
@@ -429,6 +438,8 @@ def _whole(
         ),
     )
     top = _overall(row, columns, signs)
+    if summed_up:
+        middle = [*middle, _waiting_line(waiting, width, signs)]
     room = min(_MOST_LANES, max(1, height // 2), max(0, height - len(top) - len(middle)))
     shown = len(lanes) if len(lanes) <= room else max(0, room - 1)
     below = [
@@ -437,11 +448,21 @@ def _whole(
     ]
     rest = lanes[shown:]
     if rest and room:
-        waiting = sum(lane.retry_in is not None for lane in rest)
+        more = sum(lane.retry_in is not None for lane in rest)
         words = f"{_INDENT}{signs.ellipsis} and {len(rest)} more"
-        words += f", {waiting} of them waiting to try again" if waiting else ""
+        words += f", {more} of them waiting to try again" if more else ""
         below.append(Text(text.clip(words, width, signs.ellipsis), "dim"))
     return (top + middle + below)[: max(1, height)]
+
+
+def _waiting_line(waiting: Sequence[Lane], width: int, signs: _Signs) -> Text:
+    """The many parts that wait for another attempt, in one line."""
+    first = min(waiting, key=lambda lane: lane.retry_in or 0.0)
+    when = text.seconds(first.retry_in) if first.retry_in else ""
+    words = f"{_INDENT}{text.counted(len(waiting), 'part')} try again"
+    words += f", the first in {when}: " if when else " now: "
+    words = text.printable(words + first.reason, signs.encoding)
+    return Text(text.clip(words, width, signs.ellipsis), "yellow")
 
 
 def _row_lines(rows: Sequence[Row], width: int, signs: _Signs, *, last: bool = False) -> list[Text]:

@@ -66,6 +66,7 @@ class Plain:
         self._failures = Limiter()
         self._skipped = Limiter()
         self._several = False
+        self._outage_told = 0.0
         self._checked: dict[tuple[str, str], float] = {}
         self._checking: dict[tuple[str, str], Checking] = {}
 
@@ -109,9 +110,12 @@ class Plain:
 
     def _now_and_then(self, now: float) -> None:
         self._due = now + 0.5  # speeds want samples more often than lines are due
-        row = self._tally.picture(now).overall
+        picture = self._tally.picture(now)
+        row = picture.overall
         if row is None or row.state != "running" or now - self._last < _OFTEN:
             return
+        if picture.outage is not None and not self._several:
+            return  # it stands still, and that is told
         advanced = (row.percent or 0) - self._percent
         if advanced >= _STEP or now - self._last >= _SELDOM:
             self._line(f"{self._name(row)}: {_how_far(row)}")
@@ -132,6 +136,7 @@ class Plain:
             case PartFailed():
                 self._part_failed(event, now)
             case OutageBegan(reason=reason, since=since, until=until, upload=upload):
+                self._outage_told = now
                 words = text.outage(self._clean(reason), since, until, self._wall())
                 self._line(words, upload)
             case OutageEnded(seconds=seconds, upload=upload):
@@ -187,6 +192,15 @@ class Plain:
         self._line(words)
 
     def _part_failed(self, event: PartFailed, now: float) -> None:
+        outage = self._tally.outage(event.upload)
+        if outage is not None:
+            # Which part is tried says nothing then; that it goes on is worth a line now and then.
+            if now - self._outage_told >= _SELDOM:
+                self._outage_told = now
+                spent = text.clock(self._wall() - outage.since)
+                words = f"still nothing gets through, for {spent}: {self._clean(event.reason)}"
+                self._line(words, event.upload)
+            return
         held = self._failures.take(now)
         if held is None:
             return

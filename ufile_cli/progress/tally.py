@@ -117,8 +117,10 @@ class Picture(NamedTuple):
 
     Attributes:
         overall: None before anything began.
-        lanes: parts on the wire, waiting for another attempt, or up since a moment ago.
+        lanes: parts on the wire, waiting for another attempt, or up since a moment ago; not those
+            of an upload whose bytes don't get through.
         outage: the one that began first, where several uploads have one.
+        stuck: parts that wait for an outage to end.
         bytes_sent: bytes handed to the network in this run, failed attempts included.
         in_flight: parts on the wire now.
         parts_done: None before anything began and for a directory; so is `parts`.
@@ -133,6 +135,7 @@ class Picture(NamedTuple):
     in_flight: int
     parts_done: int | None
     parts: int | None
+    stuck: int = 0
 
 
 class Meter:
@@ -295,6 +298,7 @@ class Tally:
                 self._outages[upload] = event
             case OutageEnded(upload=upload):
                 self._outages.pop(upload, None)
+                self._drop_waiting(upload)
             case Finished(size=size, upload=upload):
                 self._ended(upload, now, "finished")
                 self._upload(upload, now).up = size
@@ -402,7 +406,20 @@ class Tally:
             self._wire += self._slots.pop(key).on_the_wire()
         self._lanes = [slot for slot in self._lanes if slot.upload != upload]
 
+    def _drop_waiting(self, upload: str) -> None:
+        """They go on the wire one after another now, and come back as they do."""
+        for key, slot in list(self._slots.items()):
+            if slot.upload == upload and slot.retry_at is not None:
+                del self._slots[key]
+        self._lanes = [
+            slot for slot in self._lanes if slot.upload != upload or slot.retry_at is None
+        ]
+
     # The picture
+
+    def outage(self, upload: str) -> OutageBegan | None:
+        """The outage that this upload has now."""
+        return self._outages.get(upload)
 
     def _on_the_wire(self) -> int:
         """All of this run; a body begun anew within an attempt does not make it fewer."""
@@ -423,7 +440,8 @@ class Tally:
             lanes=tuple(
                 _lane(slot, now)
                 for slot in self._lanes
-                if slot.ended is None or now - slot.ended < _LINGER
+                if (slot.ended is None or now - slot.ended < _LINGER)
+                and slot.upload not in self._outages
             ),
             checks=tuple(
                 Check(name, what, done, check.total, check.unit, now - began)
@@ -440,6 +458,7 @@ class Tally:
             in_flight=sum(slot.retry_at is None for slot in self._slots.values()),
             parts_done=latest.parts_done if latest and not tree else None,
             parts=latest.parts if latest and not tree else None,
+            stuck=sum(slot.upload in self._outages for slot in self._slots.values()),
         )
 
     def _single_row(self, now: float, rate: float | None) -> Row | None:

@@ -141,8 +141,12 @@ def retry(attempt: int, attempts: int, wait: float, reason: str) -> str:
 def part_failed(
     number: int, attempt: int, attempts: int, reason: str, retry_in: float | None
 ) -> str:
-    """The line about a failed attempt: `part 7, attempt 1 of 3: connection reset; again in 5 s`."""
-    words = f"part {number}, attempt {attempt} of {attempts}: {reason}"
+    """The line about a failed attempt: `part 7, attempt 1 of 3: connection reset; again in 5 s`.
+
+    Attempts are counted as long as they are what the part lives on.
+    """
+    counts = attempt < attempts or (attempt == attempts and retry_in is None)
+    words = f"part {number}{f', attempt {attempt} of {attempts}' if counts else ''}: {reason}"
     if retry_in is None:
         return words
     return f"{words}; again {f'in {seconds(retry_in)}' if retry_in > 0 else 'at once'}"
