@@ -234,7 +234,7 @@ def test_an_outage() -> None:
     show.tell(OutageBegan("connection refused", NOON - 50, NOON + 250))
     assert show.lines[1:3] == [
         "nothing gets through since 11:59:10 (connection refused); trying again one part",
-        "at a time, giving up at 12:04:10",
+        "at a time, pausing at 12:04:10",
     ]
     assert show.lines[0].endswith("-:-- left")
     show.tell(OutageEnded(120.0))
@@ -253,7 +253,7 @@ def test_in_an_outage_nothing_is_said_of_single_parts() -> None:
         assert len(show.lines) == before
     assert show.lines[-3:] == [
         "nothing gets through since 11:59:10 (connection refused); trying again one part",
-        "at a time, giving up at 12:04:10",
+        "at a time, pausing at 12:04:10",
         "  30 parts wait",
     ]
     show.tell(OutageEnded(400.0), PartStarted(851, PART, 1))

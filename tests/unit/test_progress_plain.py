@@ -126,7 +126,7 @@ def test_trouble() -> None:
     assert log.lines[1:] == [
         *["12:00:00 part 7, attempt 1 of 3: connection reset; again in 5 s"] * 4,
         "12:00:01 nothing gets through since 11:59:55 (connection refused); "
-        "trying again one part at a time, giving up at 12:04:55",
+        "trying again one part at a time, pausing at 12:04:55",
         "12:01:01 something gets through again, after 1:06",
         "12:01:01 part 7, attempt 3 of 3: connection reset (6 more like this left out)",
         "12:01:01 a\\x1b[2Jb",

@@ -78,6 +78,14 @@ def test_waits(number: float, words: str) -> None:
     assert text.seconds(number) == words
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(-1, "0 s"), (119.9, "119 s"), (301, "5 min"), (7200, "2 h"), (7859, "2 h 10 min")],
+)
+def test_spans(number: float, words: str) -> None:
+    assert text.span(number) == words
+
+
 def test_the_attempt_to_come() -> None:
     assert text.retry(2, 3, 5.0, "reset") == "retry 2/3 in 5 s: reset"
     assert text.retry(3, 3, 0.0, "reset") == "retry 3/3 now: reset"
@@ -97,7 +105,7 @@ def test_the_sentence_about_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     noon = 1714564800.0  # 2024-05-01 12:00:00
     assert text.outage("connection refused", noon + 190, noon + 490, noon + 200) == (
         "nothing gets through since 12:03:10 (connection refused); "
-        "trying again one part at a time, giving up at 12:08:10"
+        "trying again one part at a time, pausing at 12:08:10"
     )
     assert text.outage("x", noon, None, noon).endswith("one part at a time")
     assert "2024-05-02 12:00:00" in text.outage("x", noon, noon + 86400, noon)

@@ -31,6 +31,7 @@ __all__ = [
     "retry",
     "seconds",
     "size",
+    "span",
     "time_of_day",
     "wrap",
 ]
@@ -123,6 +124,17 @@ def seconds(number: float) -> str:
     return f"{number:.1f} s" if 0 < number < 0.95 else f"{math.ceil(number - 0.05)} s"
 
 
+def span(number: float) -> str:
+    """How long something took, in words: `45 s`, `5 min`, `2 h 10 min`; rounded down."""
+    whole = max(0, int(number))
+    if whole < 120:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
 def time_of_day(epoch: float, now: float) -> str:
     """`12:08:10`, with the date where that is not today's (`now`, both seconds of the epoch)."""
     moment = datetime.fromtimestamp(epoch)
@@ -154,7 +166,7 @@ def part_failed(
 
 def outage(reason: str, since: float, until: float | None, now: float) -> str:
     """The sentence about an outage; all times seconds of the epoch."""
-    end = "" if until is None else f", giving up at {time_of_day(until, now)}"
+    end = "" if until is None else f", pausing at {time_of_day(until, now)}"
     return (
         f"nothing gets through since {time_of_day(since, now)} ({reason}); "
         f"trying again one part at a time{end}"
