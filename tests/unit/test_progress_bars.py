@@ -82,7 +82,9 @@ class Screen(io.StringIO):
 class Show:
     """Bars on a screen, with clocks that a test moves."""
 
-    def __init__(self, width: int = 80, height: int = 24, **options: object) -> None:
+    def __init__(
+        self, width: int = 80, height: int = 24, *, name: str = "", **options: object
+    ) -> None:
         self.now = 0.0
         self.screen = Screen()
         self.console = Console(
@@ -96,6 +98,8 @@ class Show:
         )
         self.bars = Bars(
             self.console,
+            name=name,
+            size=None if not name else 8 * 1024 * MIB,
             monotonic=lambda: self.now,
             wall=lambda: NOON + self.now,
             auto_refresh=False,
@@ -308,6 +312,26 @@ def test_a_stream_of_unknown_length() -> None:
     show.tell(PartProgress(0, 2 * MIB, PART), after=2.0)
     line = show.lines[0]
     assert line.split() == ["standard", "input", "2.00", "MiB", "1.00", "MiB/s", "for", "0:02"]
+
+
+def test_until_the_server_answers_the_name_and_the_size_are_there() -> None:
+    show = Show(name="dump.tar")
+    assert show.lines[0].split() == [
+        "dump.tar", "0%", "─" * 23, "0.00/8.00", "GiB", "-", "starting",
+    ]  # fmt: skip
+    show.tell(Notice("Initiate: connection refused; trying again in 5 s"), after=10.0)
+    show.tell(Paused("Initiate: connection refused", "id"), after=5.0)
+    show.bars.__exit__(None, None, None)
+    _, line = show.screen.shown
+    assert line.split()[:2] == ["dump.tar", "0%"] and line.endswith("paused 0:15")
+
+
+def test_what_never_started_leaves_no_bar() -> None:
+    show = Show(name="dump.tar")
+    assert len(show.lines) == 1
+    show.bars.__exit__(None, None, None)
+    assert show.screen.shown == []
+    assert under_way(Show(name="dump.tar")).lines == under_way(Show()).lines
 
 
 def test_at_the_end_one_line_stays() -> None:

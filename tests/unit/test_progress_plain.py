@@ -194,6 +194,14 @@ def test_names_that_the_stream_cannot_encode_are_escaped() -> None:
     assert b"caf\\xe9" in raw.getvalue()
 
 
+def test_what_the_server_never_answered_has_a_name_too() -> None:
+    stream, now = io.StringIO(), 0.0
+    with Plain(stream, monotonic=lambda: now, wall=lambda: NOON, name="a.tar", size=MIB) as plain:
+        now = 15.0
+        plain(Paused("connection refused", "id"))
+    assert stream.getvalue().endswith("a.tar: paused after 0%, 0.00 of 1.00 MiB in 0:15\n")
+
+
 def test_standard_input_has_a_name() -> None:
     log = Log().tell(Started("id", "b", "k", "-", None, PART, None))
     log.tell(Failed("x", "id", 1), after=3.0)

@@ -64,8 +64,21 @@ _MOST_BAR = 40
 _MOST_NAME = 48
 _INDENT = "  "
 
-_STATE_STYLES = {"running": "cyan", "finished": "green", "paused": "yellow", "failed": "red"}
-_STATE_WORDS = {"finished": "in", "paused": "paused", "failed": "failed", "running": "stopped"}
+_GOING_ON = ("starting", "running")
+_STATE_STYLES = {
+    "starting": "cyan",
+    "running": "cyan",
+    "finished": "green",
+    "paused": "yellow",
+    "failed": "red",
+}
+_STATE_WORDS = {
+    "starting": "stopped",
+    "running": "stopped",
+    "finished": "in",
+    "paused": "paused",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +250,7 @@ class Bars:
 
     Args:
         auto_refresh: False where the caller calls `draw` itself.
+        name, size: what is known of the one upload before it starts, as for `Tally`.
     """
 
     def __init__(
@@ -246,12 +260,14 @@ class Bars:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         auto_refresh: bool = True,
+        name: str = "",
+        size: int | None = None,
     ) -> None:
         self._canvas = Canvas(console)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.RLock()  # re-entrant: a signal handler may bring an event
-        self._tally = Tally()
+        self._tally = Tally(name, size)
         self._above: deque[Text] = deque(maxlen=_MOST_ABOVE)
         self._lost = 0  # lines that had no room there
         self._failures = Limiter()
@@ -269,9 +285,12 @@ class Bars:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        name: str = "",
+        size: int | None = None,
     ) -> Bars:
         """Bars on a stream that is known to be a terminal."""
-        return cls(Console(file=stream, force_terminal=True), monotonic=monotonic, wall=wall)
+        console = Console(file=stream, force_terminal=True)
+        return cls(console, monotonic=monotonic, wall=wall, name=name, size=size)
 
     # Taking events
 
@@ -292,7 +311,7 @@ class Bars:
     def _keep_ended(self, now: float) -> None:
         """Another upload begins: the line of the one before stays above."""
         row = self._tally.picture(now).overall
-        if row is not None and row.state != "running":
+        if row is not None and row.state not in _GOING_ON:
             for line in _row_lines([row], self._canvas.size[0], self._canvas.signs):
                 self._put_above(line)
 
@@ -394,9 +413,9 @@ class Bars:
         width, height = self._canvas.size
         signs = self._canvas.signs
         row = picture.overall
-        if row is None:
+        if row is None or (last and row.state == "starting"):
             return []
-        if last or row.state != "running":
+        if last or row.state not in _GOING_ON:
             return _row_lines([row], width, signs, last=last)
         middle: list[Text] = []
         if picture.outage is not None:
@@ -483,10 +502,12 @@ def _name(row: Row, signs: _Signs) -> str:
 
 def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) -> list[Text]:
     """Name, percent, bar, bytes, speed, time: one line, or two where it is narrow."""
-    over = last or row.state != "running"
+    over = last or row.state not in _GOING_ON
     if over:
         word = _STATE_WORDS[row.state]
         when = f"{word} {text.clock(row.elapsed)}"
+    elif row.state == "starting":
+        when = row.state
     elif row.size is None:
         when = f"for {text.clock(row.elapsed)}"
     else:

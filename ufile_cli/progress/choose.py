@@ -66,11 +66,14 @@ def open_renderer(
     quiet: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
+    name: str = "",
+    size: int | None = None,
 ) -> Renderer:
     """The renderer for `mode` on `stream` (standard error; None where that is closed).
 
     `auto` is bars on a terminal, else plain. Bars on what has no cursor to move (a file, a pipe,
-    TERM=dumb) are plain lines too. `quiet` is stronger than any mode.
+    TERM=dumb) are plain lines too. `quiet` is stronger than any mode. `name` and `size` are what is
+    known of the one upload before it starts.
 
     Raises:
         ValueError: `mode` is none of `MODES`.
@@ -86,10 +89,10 @@ def open_renderer(
     if not draws_bars(mode, stream=stream):
         from ufile_cli.progress.plain import Plain
 
-        return Plain(stream, monotonic=monotonic, wall=wall)
+        return Plain(stream, monotonic=monotonic, wall=wall, name=name, size=size)
     from ufile_cli.progress.bars import Bars
 
-    return Bars.on(stream, monotonic=monotonic, wall=wall)
+    return Bars.on(stream, monotonic=monotonic, wall=wall, name=name, size=size)
 
 
 def _cursor_moves(stream: IO[str]) -> bool:

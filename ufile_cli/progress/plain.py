@@ -54,12 +54,14 @@ class Plain:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        name: str = "",
+        size: int | None = None,
     ) -> None:
         self._outlet = Outlet(stream)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.RLock()  # re-entrant: a signal handler may bring an event
-        self._tally = Tally()
+        self._tally = Tally(name, size)
         self._due = 0.0  # before that moment progress costs a worker no lock
         self._last = 0.0
         self._percent = 0
@@ -71,6 +73,7 @@ class Plain:
         self._checking: dict[tuple[str, str], Checking] = {}
 
     def __enter__(self) -> Plain:
+        self._tally.expect(self._monotonic())
         return self
 
     def __exit__(

@@ -46,7 +46,7 @@ from ufile_cli.progress.events import (
 
 __all__ = ["Check", "Finish", "Lane", "Limiter", "Meter", "Picture", "Row", "State", "Tally"]
 
-State = Literal["running", "finished", "paused", "failed"]
+State = Literal["starting", "running", "finished", "paused", "failed"]
 
 _WINDOW = 15.0  # seconds that a speed looks back
 _SPACING = 0.25  # seconds between its samples
@@ -235,9 +235,16 @@ class _Upload:
 
 
 class Tally:
-    """The running total. See the module's docstring for what holds."""
+    """The running total. See the module's docstring for what holds.
 
-    def __init__(self) -> None:
+    Args:
+        name: what a person calls the one source, known before the upload has `Started`: until the
+            server has answered there is something to show.
+        size: its bytes, None where unknown.
+    """
+
+    def __init__(self, name: str = "", size: int | None = None) -> None:
+        self._expected = Started(None, "", "", name, size, None, None)
         self._slots: dict[tuple[str, int], _Slot] = {}
         self._lanes: list[_Slot] = []
         self._uploads: dict[str, _Upload] = {}
@@ -318,10 +325,18 @@ class Tally:
     # Uploads
 
     def _upload(self, upload: str, now: float) -> _Upload:
-        """The upload of that name; a nameless one where the engine has not said `Started` yet."""
+        """The upload of that name; the expected one where the engine has not said `Started` yet."""
         if upload not in self._uploads:
-            self._started(upload, Started(None, "", "", upload, None, None, None), now)
+            expected = self._expected
+            if upload:
+                expected = expected._replace(name=upload, size=None)
+            self._started(upload, expected, now)
         return self._uploads[upload]
+
+    def expect(self, now: float) -> None:
+        """From now on the upload whose name is known is shown as one that starts."""
+        if self._latest is None and self._tree is None and self._expected.name:
+            self._upload("", now).state = "starting"
 
     def _started(self, upload: str, event: Started, now: float) -> None:
         self._drop_slots(upload)
@@ -429,6 +444,7 @@ class Tally:
 
     def picture(self, now: float) -> Picture:
         """What to show now."""
+        self.expect(now)
         wire = self._on_the_wire()
         rate = self._meter.rate(now, wire)
         tree, latest = self._tree, self._latest
