@@ -341,7 +341,7 @@ def test_at_the_end_one_line_stays() -> None:
     show.bars.__exit__(None, None, None)
     (line,) = show.screen.shown
     assert line.split() == [
-        "dump.tar", "100%", "━" * 23, "8.00", "GiB", "102", "KiB/s", "in", "1:40",
+        "dump.tar", "100%", "━" * 23, "8.00", "GiB", "48.4", "MiB/s", "in", "1:39",
     ]  # fmt: skip
 
 

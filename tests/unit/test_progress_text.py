@@ -80,6 +80,15 @@ def test_waits(number: float, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
+    [(0.49, "0.4 s"), (0.99, "0.9 s"), (3.96, "3 s"), (119.9, "119 s"), (150.9, "2:30")],
+)
+def test_what_a_thing_took_agrees_with_the_clock(number: float, words: str) -> None:
+    assert text.took(number) == words
+    assert text.clock(number).endswith(f"{int(number) % 60:02}")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
     [(-1, "0 s"), (119.9, "119 s"), (301, "5 min"), (7200, "2 h"), (7859, "2 h 10 min")],
 )
 def test_spans(number: float, words: str) -> None:

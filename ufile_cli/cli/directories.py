@@ -161,7 +161,7 @@ def _run(
         known = f"; {text.count(sum(reused))} parts were up already" if any(reused) else ""
         _say(
             f"{directory} -> {bucket}/{prefix}: {text.count(result.sent)} files sent "
-            f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
+            f"({text.size(result.bytes_sent)} in {text.took(result.seconds)}), "
             f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed{known}"
         )
     if result.failed and error is None:

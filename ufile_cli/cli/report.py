@@ -61,7 +61,7 @@ def summary(result: Result, *, source: str) -> None:
     speed = ""
     if result.bytes_sent and result.seconds > 0.05:
         speed = f", {text.rate(result.bytes_sent / result.seconds)}"
-    took = f" in {text.seconds(result.seconds)}" if result.seconds > 0.05 else ""
+    took = f" in {text.took(result.seconds)}" if result.seconds > 0.05 else ""
     what = []
     if result.journal_id is not None:
         what.append(_parts(result.parts))

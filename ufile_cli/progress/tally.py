@@ -62,7 +62,7 @@ class Row(NamedTuple):
         percent: None where the size is unknown; 100 only when everything is acknowledged.
         rate: bytes a second of this run, None while unknown; the run's average once it ended.
         left: seconds until everything is up at that rate, None while unknown.
-        elapsed: seconds of this run.
+        elapsed: seconds of this run; of a finished upload those that its result tells.
     """
 
     name: str
@@ -223,6 +223,7 @@ class _Upload:
         self.began = now
         self.wire_before = wire_before
         self.ended: float | None = None
+        self.run: tuple[int, float] | None = None
         self.state: State = "running"
         self.checks: dict[str, tuple[Checking, int, float]] = {}
         self.finishing: tuple[int, float] | None = None
@@ -308,8 +309,9 @@ class Tally:
                 self._drop_waiting(upload)
             case Finished(size=size, upload=upload):
                 self._ended(upload, now, "finished")
-                self._upload(upload, now).up = size
-                self._upload(upload, now).size = size
+                ended = self._upload(upload, now)
+                ended.up = ended.size = size
+                ended.run = (event.bytes_sent, event.seconds)
             case Paused(upload=upload):
                 self._ended(upload, now, "paused")
             case Failed(upload=upload):
@@ -489,7 +491,10 @@ class Tally:
         )
         ended = upload.ended
         elapsed = (now if ended is None else ended) - upload.began
-        if ended is not None:
+        if upload.run is not None:  # as the summary has it, so that two lines don't differ
+            sent, elapsed = upload.run
+            rate = _average(sent, elapsed)
+        elif ended is not None:
             rate = _average(self._wire - upload.wire_before, elapsed)
         return Row(
             name=upload.name,

@@ -33,6 +33,7 @@ __all__ = [
     "size",
     "span",
     "time_of_day",
+    "took",
     "wrap",
 ]
 
@@ -122,6 +123,16 @@ def seconds(number: float) -> str:
     if number >= 120:
         return clock(math.ceil(number))
     return f"{number:.1f} s" if 0 < number < 0.95 else f"{math.ceil(number - 0.05)} s"
+
+
+def took(number: float) -> str:
+    """How long a finished thing took: `0.4 s`, `5 s`, from two minutes on `2:30`.
+
+    Rounded down, so that it agrees with the `clock` in a line above it.
+    """
+    if number >= 120:
+        return clock(number)
+    return f"{math.floor(number * 10) / 10:.1f} s" if number < 1 else f"{int(number)} s"
 
 
 def span(number: float) -> str:
