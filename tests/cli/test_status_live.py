@@ -43,6 +43,21 @@ def test_watch_until_interrupted(
         assert "\x1b" not in outcome.out and outcome.err == ""
 
 
+def test_an_upload_that_was_killed_is_watched_as_interrupted(
+    ufile: Ufile, emulator: Emulator, path: Path
+) -> None:
+    emulator.faults.add(call="part", part=2, hang="body")
+    running = ufile.start("upload", "demo", "big", str(path))
+    emulator.wait_for("part", 1, stage="hanging")
+    watching = ufile.start_on_terminal("status", "--watch")
+    watching.wait_to_say("1 running")
+    running.kill()
+    watching.wait_to_say("nothing is running")
+    assert "interrupted 0:" in watching.said() and "paused" not in watching.said()
+    watching.kill()
+    emulator.faults.clear()
+
+
 def test_watch_of_one_ends_with_it(ufile: Ufile, emulator: Emulator, path: Path) -> None:
     emulator.faults.add(call="part", part=2, hang="body")
     running = ufile.start("upload", "demo", "big", str(path))

@@ -604,12 +604,14 @@ def test_rows_for_several_uploads() -> None:
             [
                 Row("dump.tar", 3 * MIB, 8 * MIB, 37, 1.0 * MIB, 5.0, 3.0),
                 Row("数据.tar", 8 * MIB, 8 * MIB, 100, 2.0 * MIB, None, 4.0, "finished"),
+                Row("old.tar", 2 * MIB, 8 * MIB, 25, None, None, 3731.0, "interrupted"),
             ]
         )
     )
     assert screen.shown == [
         "dump.tar  37% ━━━━━━━━╸──────────────  3.00/8.00 MiB  1.00 MiB/s      0:05 left",
         "数据.tar 100% ━━━━━━━━━━━━━━━━━━━━━━━       8.00 MiB  2.00 MiB/s        in 0:04",
+        "old.tar   25% ━━━━─────────────  2.00/8.00 MiB           -  interrupted 1:02:11",
     ]
 
 

@@ -82,7 +82,7 @@ class _Watched:
             percent=percent,
             rate=None if finished else rate,
             left=left,
-            elapsed=max(0.0, time.time() - self._began()) if not finished else self._took(),
+            elapsed=max(0.0, time.time() - self._began()) if view.held else self._took(),
             state=_row_state(view),
         )
 
@@ -94,11 +94,9 @@ class _Watched:
 
 
 def _row_state(view: View) -> State:
-    state = view.state
-    if state == "finished":
-        return "finished"
-    if state == "failed":
-        return "failed"
+    match view.state:
+        case "finished" | "failed" | "interrupted" as state:
+            return state
     return "running" if view.held else "paused"
 
 

@@ -68,6 +68,7 @@ _GOING_ON = ("starting", "running")
 _STATE_STYLES = {
     "starting": "cyan",
     "running": "cyan",
+    "interrupted": "yellow",
     "finished": "green",
     "paused": "yellow",
     "failed": "red",
@@ -75,6 +76,7 @@ _STATE_STYLES = {
 _STATE_WORDS = {
     "starting": "stopped",
     "running": "stopped",
+    "interrupted": "interrupted",
     "finished": "in",
     "paused": "paused",
     "failed": "failed",
@@ -519,11 +521,13 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
     line = Text()
     label = text.fit(_name(row, signs), columns.name, signs.ellipsis)
     line.append(text.pad(label, columns.name), "bold")
+    # `interrupted 1:02:11` has its room from the bar.
+    bar = columns.bar if columns.narrow else max(0, columns.bar - max(0, len(when) - _TIME))
     if row.size is None:
-        line.append(" " * (_PERCENT + 2 + columns.bar))
+        line.append(" " * (_PERCENT + 2 + bar))
     else:
         line.append(f"{row.percent or 0:>{_PERCENT}}% ")
-        _bar(line, row.done, row.size, columns.bar, style, signs)
+        _bar(line, row.done, row.size, bar, style, signs)
     numbers = Text()
     numbers.append(text.pad(amount, columns.amount, right=True))
     numbers.append(_INDENT + text.pad(text.rate(row.rate), _RATE, right=True))

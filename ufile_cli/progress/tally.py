@@ -46,7 +46,7 @@ from ufile_cli.progress.events import (
 
 __all__ = ["Check", "Finish", "Lane", "Limiter", "Meter", "Picture", "Row", "State", "Tally"]
 
-State = Literal["starting", "running", "finished", "paused", "failed"]
+State = Literal["starting", "running", "interrupted", "finished", "paused", "failed"]
 
 _WINDOW = 15.0  # seconds that a speed looks back
 _SPACING = 0.25  # seconds between its samples
