@@ -616,7 +616,7 @@ def _finish_line(finish: Finish, now: float, width: int, signs: _Signs) -> Text:
     turn = signs.spinner[int(now * _PER_SECOND) % len(signs.spinner)]
     about = f"{finish.upload}: " if finish.upload else ""
     label = text.printable(about, signs.encoding)
-    parts = f"{text.count(finish.parts)} part{'' if finish.parts == 1 else 's'}"
+    parts = text.counted(finish.parts, "part")
     spent = text.clock(finish.elapsed)
     for words in (f"Finishing: putting {parts} together", f"Finishing {parts}", "Finishing"):
         line = f"{turn} {label}{words}  {spent}"

@@ -135,7 +135,7 @@ class Plain:
                 self._several = True
                 self._last = now
                 what = f"{self._clean(name)}: " if name else ""
-                self._line(f"{what}{text.count(files)} files, {text.size(size)}")
+                self._line(f"{what}{text.counted(files, 'file')}, {text.size(size)}")
             case PartFailed():
                 self._part_failed(event, now)
             case OutageBegan(reason=reason, since=since, until=until, upload=upload):
@@ -147,9 +147,11 @@ class Plain:
             case Checking(what=what, total=total, unit=unit, upload=upload):
                 self._checked[upload, what] = now
                 self._checking[upload, what] = event
-                words = "" if total is None else f": {text.amount(total, None, unit)}"
-                more = " parts" if words and unit != "bytes" else ""
-                self._line(f"{self._clean(what)}{words}{more}", upload)
+                words = ""
+                if total is not None:
+                    words = ": "
+                    words += text.size(total) if unit == "bytes" else text.counted(total, "part")
+                self._line(f"{self._clean(what)}{words}", upload)
             case Checked(what=what, done=done, upload=upload):
                 self._check_goes_on(upload, what, done, now)
             case CheckingDone(what=what, upload=upload):
