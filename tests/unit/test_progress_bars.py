@@ -285,6 +285,29 @@ def test_an_outage_of_one_file_leaves_the_parts_of_the_others_alone() -> None:
     assert "  1 part waits" in show.lines
 
 
+def test_a_server_that_takes_nothing_is_told_after_a_while() -> None:
+    show = under_way(Show())
+    assert show.lines[0].endswith("7:58 left")
+    show.tell(after=9.0)
+    assert show.lines[0].endswith(" left")
+    show.tell(after=3.0)
+    assert show.lines[0].endswith("  no byte for 0:12") and text.columns(show.lines[0]) == 79
+    show.tell(PartProgress(850, 2 * MIB, PART))
+    assert show.lines[0].endswith(" left")
+
+
+def test_waiting_parts_and_slow_lines_are_no_stall() -> None:
+    show = under_way(Show(), threads=1)
+    show.tell(PartFailed(850, 1, 3, "reset", 60.0))
+    show.bars._above.clear()
+    assert show.tell(after=30.0).lines[0].endswith(" left")
+    slow = under_way(Show(), threads=1)
+    for block in range(2, 5):
+        slow.tell(PartProgress(850, block * MIB, PART), after=20.0).bars.draw()
+    assert slow.tell(after=50.0).lines[0].endswith(" left")
+    assert slow.tell(after=15.0).lines[0].endswith("no byte for 1:05")
+
+
 def test_long_steps() -> None:
     show = Show().tell(started(), Checking("hashing what was sent", 1000 * MIB))
     show.tell(Checked("hashing what was sent", 250 * MIB), after=65.0)
@@ -317,7 +340,7 @@ def test_a_stream_of_unknown_length() -> None:
 def test_until_the_server_answers_the_name_and_the_size_are_there() -> None:
     show = Show(name="dump.tar")
     assert show.lines[0].split() == [
-        "dump.tar", "0%", "─" * 23, "0.00/8.00", "GiB", "-", "starting",
+        "dump.tar", "0%", "─" * 23, "0.00/8.00", "GiB", "-", "starting", "0:00",
     ]  # fmt: skip
     show.tell(Notice("Initiate: connection refused; trying again in 5 s"), after=10.0)
     show.tell(Paused("Initiate: connection refused", "id"), after=5.0)

@@ -509,7 +509,9 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
         word = _STATE_WORDS[row.state]
         when = f"{word} {text.clock(row.elapsed)}"
     elif row.state == "starting":
-        when = row.state
+        when = f"starting {text.clock(row.elapsed)}"
+    elif row.still is not None:
+        when = f"no byte for {text.clock(row.still)}"
     elif row.size is None:
         when = f"for {text.clock(row.elapsed)}"
     else:
@@ -521,7 +523,7 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
     line = Text()
     label = text.fit(_name(row, signs), columns.name, signs.ellipsis)
     line.append(text.pad(label, columns.name), "bold")
-    # `interrupted 1:02:11` has its room from the bar.
+    # `interrupted 1:02:11` and `no byte for 0:12` have their room from the bar.
     bar = columns.bar if columns.narrow else max(0, columns.bar - max(0, len(when) - _TIME))
     if row.size is None:
         line.append(" " * (_PERCENT + 2 + bar))
@@ -539,6 +541,7 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
             (amount, rate, when),
             (amount, rate, when.removesuffix(" left")),
             (amount, when.removesuffix(" left")),
+            (when,),
         ):
             words = _INDENT.join(["", *(part for part in parts if part != "-")])
             if len(words) <= columns.width:

@@ -51,6 +51,7 @@ State = Literal["starting", "running", "interrupted", "finished", "paused", "fai
 _WINDOW = 15.0  # seconds that a speed looks back
 _SPACING = 0.25  # seconds between its samples
 _FEWEST = 4  # samples kept however old: at 4 KB/s a block of 256 KiB comes once a minute
+_STILL = 10.0  # seconds without a byte that are worth words
 _LINGER = 0.7  # seconds a finished part stays in its line, so that lines do not jump up and down
 
 
@@ -63,6 +64,7 @@ class Row(NamedTuple):
         rate: bytes a second of this run, None while unknown; the run's average once it ended.
         left: seconds until everything is up at that rate, None while unknown.
         elapsed: seconds of this run; of a finished upload those that its result tells.
+        still: seconds since the network took a byte, None where that is not long for this line.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row(NamedTuple):
     left: float | None = None
     elapsed: float = 0.0
     state: State = "running"
+    still: float | None = None
 
 
 class Lane(NamedTuple):
@@ -158,11 +161,18 @@ class Meter:
         self.note(now, total)
         if len(self._samples) < 2 or now - self._samples[0][0] < 2 * _SPACING:
             return None
-        times = [moment for moment, _ in self._samples]
-        longest = max(after - before for before, after in pairwise(times))
-        if now - times[-1] > max(_WINDOW, 3 * longest):
+        if self.still(now, _WINDOW) is not None:
             return 0.0
-        return (total - self._samples[0][1]) / (now - times[0])
+        return (total - self._samples[0][1]) / (now - self._samples[0][0])
+
+    def still(self, now: float, least: float) -> float | None:
+        """Seconds since the last byte; None below `least`, or where such gaps are usual."""
+        if not self._samples:
+            return None
+        times = [moment for moment, _ in self._samples]
+        longest = max((after - before for before, after in pairwise(times)), default=0.0)
+        gap = now - times[-1]
+        return gap if gap > max(least, 3 * longest) else None
 
 
 class Limiter:
@@ -453,6 +463,9 @@ class Tally:
         row = self._tree_row(tree, now, rate) if tree else self._single_row(now, rate)
         if row is not None and self._outages:
             row = row._replace(left=None)  # who knows
+        in_flight = sum(slot.retry_at is None for slot in self._slots.values())
+        if row is not None and in_flight and not self._outages and row.state == "running":
+            row = row._replace(still=self._meter.still(now, _STILL))
         return Picture(
             overall=row,
             lanes=tuple(
@@ -473,7 +486,7 @@ class Tally:
             ),
             outage=min(self._outages.values(), key=lambda each: each.since, default=None),
             bytes_sent=wire,
-            in_flight=sum(slot.retry_at is None for slot in self._slots.values()),
+            in_flight=in_flight,
             parts_done=latest.parts_done if latest and not tree else None,
             parts=latest.parts if latest and not tree else None,
             stuck=sum(slot.upload in self._outages for slot in self._slots.values()),
