@@ -258,6 +258,7 @@ class Tally:
         self._expected = Started(None, "", "", name, size, None, None)
         self._slots: dict[tuple[str, int], _Slot] = {}
         self._lanes: list[_Slot] = []
+        self._vacant = 0  # lines whose part has ended
         self._uploads: dict[str, _Upload] = {}
         self._latest: _Upload | None = None
         self._outages: dict[str, OutageBegan] = {}
@@ -412,6 +413,7 @@ class Tally:
                 self._wire += slot.on_the_wire()
             slot.ended = now if sent is not None else now - _LINGER
             slot.sent = slot.size = sent or 0
+            self._vacant += 1
 
     def _part_is_up(self, upload: str, size: int) -> None:
         """One more part, or with a negative size one fewer."""
@@ -422,25 +424,32 @@ class Tally:
 
     def _take_lane(self, slot: _Slot) -> None:
         """The first line that is free, so that parts stay where they are when others end."""
+        if not self._vacant:  # in an outage thousands of parts may wait: no search for each
+            self._lanes.append(slot)
+            return
         for index, taken in enumerate(self._lanes):
             if taken.ended is not None:
                 self._lanes[index] = slot
+                self._vacant -= 1
                 return
-        self._lanes.append(slot)
 
     def _drop_slots(self, upload: str) -> None:
         for key in [key for key in self._slots if key[0] == upload]:
             self._wire += self._slots.pop(key).on_the_wire()
-        self._lanes = [slot for slot in self._lanes if slot.upload != upload]
+        self._keep_lanes([slot for slot in self._lanes if slot.upload != upload])
 
     def _drop_waiting(self, upload: str) -> None:
         """They go on the wire one after another now, and come back as they do."""
         for key, slot in list(self._slots.items()):
             if slot.upload == upload and slot.retry_at is not None:
                 del self._slots[key]
-        self._lanes = [
-            slot for slot in self._lanes if slot.upload != upload or slot.retry_at is None
-        ]
+        self._keep_lanes(
+            [slot for slot in self._lanes if slot.upload != upload or slot.retry_at is None]
+        )
+
+    def _keep_lanes(self, lanes: list[_Slot]) -> None:
+        self._lanes = lanes
+        self._vacant = sum(slot.ended is not None for slot in lanes)
 
     # The picture
 
