@@ -109,6 +109,15 @@ def test_links_are_followed_and_loops_are_not(ufile: Ufile, emulator: Emulator, 
     assert "6 files sent" in outcome.err and "1 failed" in outcome.err
 
 
+def test_one_file_is_no_plural(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
+    words = ["upload", "-r", "demo", "p", str(tree / "sub")]
+    words += ["--exclude", "*", "--include", "c.jpg"]
+    assert "1 file, " in ufile(*words, "--dry-run").err
+    outcome = ufile(*words, "--progress", "plain")
+    assert outcome.code == 0, outcome
+    assert "sub: 1 file, " in outcome.err and ": 1 file sent (" in outcome.err
+
+
 def test_names_that_are_not_utf8_fail_alone(ufile: Ufile, emulator: Emulator, tree: Path) -> None:
     Path(os.fsdecode(os.fsencode(tree) + b"/bad\xff")).write_bytes(b"x")
     os.mkfifo(tree / "fifo")

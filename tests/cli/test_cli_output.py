@@ -44,6 +44,15 @@ def interrupted(ufile: Ufile, emulator: Emulator, path: Path) -> str:
     return ufile.only_journal()
 
 
+def test_the_last_line_and_the_summary_tell_the_same(ufile: Ufile, path: Path) -> None:
+    outcome = ufile(
+        "upload", "demo", "big", str(path), "--progress", "plain", "--limit-rate", "20M"
+    )
+    assert outcome.code == 0
+    *_, line, summary = re.findall(r"[\d.]+ .iB/s", outcome.err)
+    assert line == summary
+
+
 # --json
 
 

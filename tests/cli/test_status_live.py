@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from testbed import AT_ONCE, MIB, Ufile, make_file
 
+from ufile_cli.cli import watch
 from ufile_cli.emulator.server import Emulator
 
 
@@ -41,6 +43,37 @@ def test_watch_until_interrupted(
     assert "Traceback" not in outcome.err and "stopped by" not in outcome.err
     if not terminal:
         assert "\x1b" not in outcome.out and outcome.err == ""
+
+
+def test_an_upload_that_was_killed_is_watched_as_interrupted(
+    ufile: Ufile, emulator: Emulator, path: Path
+) -> None:
+    emulator.faults.add(call="part", part=2, hang="body")
+    running = ufile.start("upload", "demo", "big", str(path))
+    emulator.wait_for("part", 1, stage="hanging")
+    watching = ufile.start_on_terminal("status", "--watch")
+    watching.wait_to_say("1 running")
+    running.kill()
+    watching.wait_to_say("nothing is running")
+    assert "interrupted 0:" in watching.said() and "paused" not in watching.said()
+    watching.kill()
+    emulator.faults.clear()
+
+
+@pytest.mark.parametrize(("stopped", "away"), [(0.0, False), (0.4, False), (3.0, True)])
+def test_a_watch_that_was_stopped_draws_anew_below(
+    monkeypatch: pytest.MonkeyPatch, stopped: float, away: bool
+) -> None:
+    """Ctrl-Z and fg: the shell has printed where the picture was."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds + stopped
+
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=sleep)
+    monkeypatch.setattr(watch, "time", clock)
+    assert watch._rest(0.5) is away
 
 
 def test_watch_of_one_ends_with_it(ufile: Ufile, emulator: Emulator, path: Path) -> None:

@@ -117,6 +117,45 @@ def test_its_standard_error_passes_through(ufile: Ufile, emulator: Emulator) -> 
     same(emulator, b"data\n")
 
 
+def at_a_gate(tmp_path: Path, dump: Path) -> tuple[str, Path]:
+    """A script that sends six parts, waits at the gate, says something and fails."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    says = r"printf 'dump: table lost\n  \033[2Jin shop\nthe end' >&2"
+    return f"cat {dump}; read line < {gate}; {says}; exit 3", gate
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_it_says_stays_above_the_bars(
+    ufile: Ufile, emulator: Emulator, dump: Path, tmp_path: Path, resumed: bool
+) -> None:
+    script, gate = at_a_gate(tmp_path, dump)
+    words: tuple[str, ...] = STREAM
+    if resumed:
+        assert ufile(*STREAM, "--", "sh", "-c", f"head -c {5 * MIB} {dump}; exit 3").code == 66
+        words = ("resume", ufile.only_journal())
+    running = ufile.start_on_terminal(*words, "--", "sh", "-c", script)
+    emulator.wait_for("part", 6, timeout=30)
+    gate.write_text("\n")  # waits for somebody who reads
+    outcome = running.wait()
+    assert outcome.code == 66
+    # Each ends as lines of a picture do; what comes after them is drawn below.
+    said = ("dump: table lost\x1b[K", "  \\x1b[2Jin shop\x1b[K", "the end\x1b[K")
+    places = [outcome.err.find(each) for each in (*said, "sh ended with exit code 3")]
+    assert places == sorted(places) and places[0] > 0, outcome.err
+
+
+@pytest.mark.parametrize("mode", ["plain", "json", "none"])
+def test_what_it_says_goes_to_the_terminal_itself_without_bars(
+    ufile: Ufile, emulator: Emulator, dump: Path, tmp_path: Path, mode: str
+) -> None:
+    script, gate = at_a_gate(tmp_path, dump)
+    running = ufile.start_on_terminal(*STREAM, "--progress", mode, "--", "sh", "-c", script)
+    emulator.wait_for("part", 6, timeout=30)
+    gate.write_text("\n")
+    assert "dump: table lost\r\n  \x1b[2Jin shop\r\nthe end" in running.wait().err
+
+
 def test_the_private_key_is_not_in_its_environment(ufile: Ufile, emulator: Emulator) -> None:
     assert ufile(*STREAM, "--", "env").code == 0
     environment = read_all(emulator)

@@ -312,11 +312,29 @@ def test_a_probe_that_hangs_is_the_only_one() -> None:
     assert flying[4:9] == [0] * 5, "one at a time"
 
 
+def test_a_call_in_an_outage_is_told_once() -> None:
+    world = World()
+    drive = world.drive(policy=RetryPolicy(attempts=1))
+    drive.call("Initiate", lambda: "id")
+    script = dead(6)
+
+    def job() -> str:
+        if script:
+            raise script.pop()  # type: ignore[misc]
+        return "done"
+
+    assert drive.call("Finish", job) == "done"
+    assert world.told(Notice) == [Notice(f"{DEAD}; trying again in 5 s")]
+    assert len(world.told(OutageBegan)) == len(world.told(OutageEnded)) == 1
+
+
 def test_an_outage_ends_the_upload_with_patience() -> None:
     world = World()
     parts = Parts(world, {number: [] for number in range(6)}, down=(1002.0, 1e9))
-    with pytest.raises(NetworkError, match=DEAD):
+    with pytest.raises(NetworkError) as caught:
         world.drive(policy=RetryPolicy(patience=100)).run(parts)
+    words = f"nothing got through for 101 s: paused (part {caught.value.part}: {DEAD})"
+    assert caught.value.message == str(caught.value) == words
     assert 1100 <= world.now <= 1110
     assert len(parts.sent) == 4
 

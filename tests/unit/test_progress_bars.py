@@ -82,7 +82,9 @@ class Screen(io.StringIO):
 class Show:
     """Bars on a screen, with clocks that a test moves."""
 
-    def __init__(self, width: int = 80, height: int = 24, **options: object) -> None:
+    def __init__(
+        self, width: int = 80, height: int = 24, *, name: str = "", **options: object
+    ) -> None:
         self.now = 0.0
         self.screen = Screen()
         self.console = Console(
@@ -96,6 +98,8 @@ class Show:
         )
         self.bars = Bars(
             self.console,
+            name=name,
+            size=None if not name else 8 * 1024 * MIB,
             monotonic=lambda: self.now,
             wall=lambda: NOON + self.now,
             auto_refresh=False,
@@ -234,12 +238,74 @@ def test_an_outage() -> None:
     show.tell(OutageBegan("connection refused", NOON - 50, NOON + 250))
     assert show.lines[1:3] == [
         "nothing gets through since 11:59:10 (connection refused); trying again one part",
-        "at a time, giving up at 12:04:10",
+        "at a time, pausing at 12:04:10",
     ]
     assert show.lines[0].endswith("-:-- left")
     show.tell(OutageEnded(120.0))
     assert show.lines[0] == "something gets through again, after 2:00"
     assert not any("nothing gets" in line for line in show.lines)
+
+
+def test_in_an_outage_nothing_is_said_of_single_parts() -> None:
+    show = under_way(Show(80, 40), threads=30)
+    show.tell(*(PartFailed(850 + number, 3, 3, "refused", 5.0) for number in range(29)))
+    show.tell(OutageBegan("connection refused", NOON - 50, NOON + 250))
+    before = len(show.lines)
+    for number in range(12):
+        show.tell(PartStarted(850 + number, PART, 4), after=30.0)
+        show.tell(PartFailed(850 + number, 4, 3, "refused", 30.0))
+        assert len(show.lines) == before
+    assert show.lines[-3:] == [
+        "nothing gets through since 11:59:10 (connection refused); trying again one part",
+        "at a time, pausing at 12:04:10",
+        "  30 parts wait",
+    ]
+    show.tell(OutageEnded(400.0), PartStarted(851, PART, 1))
+    assert show.lines[-1].startswith("  part 851   0% ")
+    assert sum("part 8" in line.split("%")[0] for line in show.lines[-3:]) == 2  # the probe, and it
+
+
+def test_many_parts_that_wait_take_one_line() -> None:
+    show = under_way(Show(80, 40), threads=10)
+    show.tell(*(PartFailed(850 + number, 1, 3, "refused", 5.0) for number in range(8)))
+    show.bars._above.clear()
+    lines = show.tell(after=2.0).lines
+    assert lines[1] == "  8 parts try again, the first in 3 s: refused"
+    assert [line.split()[:2] for line in lines[2:]] == [["part", "858"], ["part", "859"]]
+    assert show.tell(after=5.0).lines[1] == "  8 parts try again now: refused"
+
+
+def test_an_outage_of_one_file_leaves_the_parts_of_the_others_alone() -> None:
+    show = Show().tell(TreeStarted(2, 200 * MIB, "photos"))
+    for name in ("a.jpg", "b.jpg"):
+        show.tell(Started("j", "b", "k", name, 100 * MIB, PART, 25, upload=name))
+        show.tell(PartStarted(0, PART, 1, name))
+    show.tell(OutageBegan("refused", NOON, None, "a.jpg"))
+    assert [line.split()[0] for line in show.lines] == ["files", "nothing", "1", "b.jpg"]
+    assert "  1 part waits" in show.lines
+
+
+def test_a_server_that_takes_nothing_is_told_after_a_while() -> None:
+    show = under_way(Show())
+    assert show.lines[0].endswith("7:58 left")
+    show.tell(after=9.0)
+    assert show.lines[0].endswith(" left")
+    show.tell(after=3.0)
+    assert show.lines[0].endswith("  no byte for 0:12") and text.columns(show.lines[0]) == 79
+    show.tell(PartProgress(850, 2 * MIB, PART))
+    assert show.lines[0].endswith(" left")
+
+
+def test_waiting_parts_and_slow_lines_are_no_stall() -> None:
+    show = under_way(Show(), threads=1)
+    show.tell(PartFailed(850, 1, 3, "reset", 60.0))
+    show.bars._above.clear()
+    assert show.tell(after=30.0).lines[0].endswith(" left")
+    slow = under_way(Show(), threads=1)
+    for block in range(2, 5):
+        slow.tell(PartProgress(850, block * MIB, PART), after=20.0).bars.draw()
+    assert slow.tell(after=50.0).lines[0].endswith(" left")
+    assert slow.tell(after=15.0).lines[0].endswith("no byte for 1:05")
 
 
 def test_long_steps() -> None:
@@ -271,6 +337,26 @@ def test_a_stream_of_unknown_length() -> None:
     assert line.split() == ["standard", "input", "2.00", "MiB", "1.00", "MiB/s", "for", "0:02"]
 
 
+def test_until_the_server_answers_the_name_and_the_size_are_there() -> None:
+    show = Show(name="dump.tar")
+    assert show.lines[0].split() == [
+        "dump.tar", "0%", "─" * 23, "0.00/8.00", "GiB", "-", "starting", "0:00",
+    ]  # fmt: skip
+    show.tell(Notice("Initiate: connection refused; trying again in 5 s"), after=10.0)
+    show.tell(Paused("Initiate: connection refused", "id"), after=5.0)
+    show.bars.__exit__(None, None, None)
+    _, line = show.screen.shown
+    assert line.split()[:2] == ["dump.tar", "0%"] and line.endswith("paused 0:15")
+
+
+def test_what_never_started_leaves_no_bar() -> None:
+    show = Show(name="dump.tar")
+    assert len(show.lines) == 1
+    show.bars.__exit__(None, None, None)
+    assert show.screen.shown == []
+    assert under_way(Show(name="dump.tar")).lines == under_way(Show()).lines
+
+
 def test_at_the_end_one_line_stays() -> None:
     show = under_way(Show())
     show.lines  # noqa: B018
@@ -278,7 +364,7 @@ def test_at_the_end_one_line_stays() -> None:
     show.bars.__exit__(None, None, None)
     (line,) = show.screen.shown
     assert line.split() == [
-        "dump.tar", "100%", "━" * 23, "8.00", "GiB", "102", "KiB/s", "in", "1:40",
+        "dump.tar", "100%", "━" * 23, "8.00", "GiB", "48.4", "MiB/s", "in", "1:39",
     ]  # fmt: skip
 
 
@@ -305,6 +391,29 @@ def test_notices_go_above_and_stay() -> None:
     assert show.lines[:3] == ["first", "second \\x1b[31m [red]x[/red]", show.lines[2]]
     assert show.lines[2].startswith("dump.tar")
     assert show.lines[:2] == ["first", "second \\x1b[31m [red]x[/red]"]
+
+
+def test_notices_are_broken_between_words_and_addresses_nowhere() -> None:
+    show = under_way(Show(40))
+    show.tell(
+        Notice(
+            "  an upload that is resumed goes on from its last part: https://example.com/x/y/z/w"
+        )
+    )
+    assert show.lines[:3] == [
+        "  an upload that is resumed goes on",
+        "  from its last part:",
+        "  https://example.com/x/y/z/w",
+    ]
+
+
+def test_lines_that_a_terminal_had_no_time_for_are_counted() -> None:
+    show = under_way(Show())
+    for number in range(1500):
+        show.tell(Notice(f"line {number}"))
+    lines = show.lines
+    assert lines[:2] == ["(500 lines left out)", "line 500"]
+    assert "line 1499" in lines
 
 
 def test_the_next_upload_leaves_the_line_of_the_one_before_above() -> None:
@@ -518,12 +627,14 @@ def test_rows_for_several_uploads() -> None:
             [
                 Row("dump.tar", 3 * MIB, 8 * MIB, 37, 1.0 * MIB, 5.0, 3.0),
                 Row("数据.tar", 8 * MIB, 8 * MIB, 100, 2.0 * MIB, None, 4.0, "finished"),
+                Row("old.tar", 2 * MIB, 8 * MIB, 25, None, None, 3731.0, "interrupted"),
             ]
         )
     )
     assert screen.shown == [
         "dump.tar  37% ━━━━━━━━╸──────────────  3.00/8.00 MiB  1.00 MiB/s      0:05 left",
         "数据.tar 100% ━━━━━━━━━━━━━━━━━━━━━━━       8.00 MiB  2.00 MiB/s        in 0:04",
+        "old.tar   25% ━━━━─────────────  2.00/8.00 MiB           -  interrupted 1:02:11",
     ]
 
 

@@ -196,7 +196,7 @@ EXAMPLES: list[Event] = [
     SizeKnown(8 * GIB, 2048),
     Finishing(2048),
     Finished("3f9c", "backups", "dump.tar", 8 * GIB, "AAgAAKb3", "etag", 1198 * PART, 184.2),
-    Paused("nothing got through for 5:00 (connection refused)", "3f9c"),
+    Paused("nothing got through for 5 min: paused (part 850: connection refused)", "3f9c"),
     Failed("the bucket does not exist", "3f9c", 1),
     Notice("The upload id had expired: beginning again"),
     PartStarted(850, PART, 1),

@@ -86,7 +86,7 @@ def test_a_whole_upload() -> None:
         log.tell(PartStarted(number, PART, 1), PartProgress(number, 2 * MIB, PART), after=0.5)
         log.tell(PartProgress(number, PART, PART), PartSent(number, PART, "e"), after=0.5)
     log.tell(Finishing(100))
-    log.tell(Finished("id", "bucket", "key", 100 * PART, "e", "etag", 60 * PART, 60.0), after=2.0)
+    log.tell(Finished("id", "bucket", "key", 100 * PART, "e", "etag", 60 * PART, 62.5), after=2.0)
     assert log.lines == [
         "12:00:00 dump.tar to bucket/key, 400 MiB in 100 parts; going on after 40%, 160 of 400 MiB",
         "12:00:10 dump.tar: 50%, 200 of 400 MiB, 4.00 MiB/s, 0:50 left",
@@ -95,7 +95,7 @@ def test_a_whole_upload() -> None:
         "12:00:40 dump.tar: 80%, 320 of 400 MiB, 4.00 MiB/s, 0:20 left",
         "12:00:50 dump.tar: 90%, 360 of 400 MiB, 4.00 MiB/s, 0:10 left",
         "12:01:00 finishing: putting 100 parts together",
-        "12:01:02 dump.tar: done, 400 MiB in 1:02, 3.87 MiB/s",
+        "12:01:02 dump.tar: done, 400 MiB in 1:02, 3.84 MiB/s",
     ]
 
 
@@ -126,11 +126,26 @@ def test_trouble() -> None:
     assert log.lines[1:] == [
         *["12:00:00 part 7, attempt 1 of 3: connection reset; again in 5 s"] * 4,
         "12:00:01 nothing gets through since 11:59:55 (connection refused); "
-        "trying again one part at a time, giving up at 12:04:55",
+        "trying again one part at a time, pausing at 12:04:55",
         "12:01:01 something gets through again, after 1:06",
         "12:01:01 part 7, attempt 3 of 3: connection reset (6 more like this left out)",
         "12:01:01 a\\x1b[2Jb",
         "12:01:02 dump.tar: paused after 0%, 0 of 400 MiB in 1:02",
+    ]
+
+
+def test_an_outage_is_told_once_and_then_now_and_then() -> None:
+    log = Log().tell(started(), *(PartStarted(number, PART, 1) for number in range(8)))
+    log.tell(OutageBegan("refused", NOON, None))
+    for second in range(150):
+        log.tell(PartStarted(second % 8, PART, 4), after=1.0)
+        log.tell(PartFailed(second % 8, 4, 3, "refused", 7.0))
+    log.tell(PartFailed(7, 5, 3, "refused", None), OutageEnded(150.0))
+    assert log.lines[1:] == [
+        "12:00:00 nothing gets through since 12:00:00 (refused); trying again one part at a time",
+        "12:01:00 still nothing gets through, for 1:00: refused",
+        "12:02:00 still nothing gets through, for 2:00: refused",
+        "12:02:30 something gets through again, after 2:30",
     ]
 
 
@@ -177,6 +192,14 @@ def test_names_that_the_stream_cannot_encode_are_escaped() -> None:
     plain(Notice("café"))
     assert b"\\u6570\\u636e.tar to" in raw.getvalue()
     assert b"caf\\xe9" in raw.getvalue()
+
+
+def test_what_the_server_never_answered_has_a_name_too() -> None:
+    stream, now = io.StringIO(), 0.0
+    with Plain(stream, monotonic=lambda: now, wall=lambda: NOON, name="a.tar", size=MIB) as plain:
+        now = 15.0
+        plain(Paused("connection refused", "id"))
+    assert stream.getvalue().endswith("a.tar: paused after 0%, 0.00 of 1.00 MiB in 0:15\n")
 
 
 def test_standard_input_has_a_name() -> None:

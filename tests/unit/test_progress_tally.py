@@ -180,6 +180,17 @@ def test_an_empty_file() -> None:
     assert run.row.percent == 100
 
 
+def test_after_an_outage_parts_take_the_lines_that_are_free() -> None:
+    run = Run().tell(started(), *(PartStarted(number, PART, 1) for number in range(4)))
+    run.tell(PartSent(1, PART, "e"), PartFailed(2, 3, 3, "reset", 5.0))
+    run.tell(OutageBegan("reset", 0.0, None))
+    assert [lane.number for lane in run.picture.lanes] == [] and run.picture.stuck == 3
+    run.tell(OutageEnded(9.0))
+    assert [lane.number for lane in run.picture.lanes] == [0, 1, 3] and run.picture.stuck == 0
+    run.tell(PartStarted(2, PART, 1), PartStarted(4, PART, 1))
+    assert [lane.number for lane in run.picture.lanes] == [0, 2, 3, 4]
+
+
 def test_parts_keep_their_line_when_others_end() -> None:
     run = Run().tell(started(), *(PartStarted(number, PART, 1) for number in range(3)))
     run.tell(PartSent(1, PART, "e"))

@@ -78,10 +78,34 @@ def test_waits(number: float, words: str) -> None:
     assert text.seconds(number) == words
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0.49, "0.4 s"), (0.99, "0.9 s"), (3.96, "3 s"), (119.9, "119 s"), (150.9, "2:30")],
+)
+def test_what_a_thing_took_agrees_with_the_clock(number: float, words: str) -> None:
+    assert text.took(number) == words
+    assert text.clock(number).endswith(f"{int(number) % 60:02}")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(-1, "0 s"), (119.9, "119 s"), (301, "5 min"), (7200, "2 h"), (7859, "2 h 10 min")],
+)
+def test_spans(number: float, words: str) -> None:
+    assert text.span(number) == words
+
+
 def test_the_attempt_to_come() -> None:
     assert text.retry(2, 3, 5.0, "reset") == "retry 2/3 in 5 s: reset"
     assert text.retry(3, 3, 0.0, "reset") == "retry 3/3 now: reset"
     assert text.retry(4, 3, 5.0, "reset") == "trying again in 5 s: reset"
+
+
+def test_a_failed_attempt_is_counted_while_attempts_count() -> None:
+    assert text.part_failed(7, 1, 3, "reset", 5.0) == "part 7, attempt 1 of 3: reset; again in 5 s"
+    assert text.part_failed(7, 3, 3, "reset", None) == "part 7, attempt 3 of 3: reset"
+    assert text.part_failed(7, 3, 3, "reset", 8.0) == "part 7: reset; again in 8 s"
+    assert text.part_failed(7, 4, 3, "reset", None) == "part 7: reset"
 
 
 def test_the_sentence_about_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +114,7 @@ def test_the_sentence_about_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     noon = 1714564800.0  # 2024-05-01 12:00:00
     assert text.outage("connection refused", noon + 190, noon + 490, noon + 200) == (
         "nothing gets through since 12:03:10 (connection refused); "
-        "trying again one part at a time, giving up at 12:08:10"
+        "trying again one part at a time, pausing at 12:08:10"
     )
     assert text.outage("x", noon, None, noon).endswith("one part at a time")
     assert "2024-05-02 12:00:00" in text.outage("x", noon, noon + 86400, noon)
@@ -162,3 +186,13 @@ def test_wrapping() -> None:
         "since noon",
     ]
     assert text.wrap("", 10) == [""]
+    assert text.wrap("  as  it is", 12) == ["  as  it is"]
+    assert text.wrap("  in the line of the first", 12) == ["  in the", "  line of", "  the first"]
+    assert text.wrap("see https://example.com/", 12) == ["see", "https://exam"]
+    assert text.wrap("see https://example.com/", 12, cut=False) == ["see", "https://example.com/"]
+
+
+def test_plurals() -> None:
+    assert text.counted(1, "part") == "1 part"
+    assert text.counted(0, "file") == "0 files"
+    assert text.counted(2048, "part") == "2,048 parts"

@@ -9,11 +9,13 @@ import queue
 import random
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from ufile_cli.errors import CommandFailed, SourceError
 from ufile_cli.etag import BlockHasher
+from ufile_cli.multipart import streams
 from ufile_cli.multipart.streams import (
     CommandSource,
     DescriptorSource,
@@ -219,6 +221,46 @@ def test_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(end, ReaderFailed) and "SIGKILL" in str(end.error)
     with pytest.raises(CommandFailed, match="no-such"):
         CommandSource(["no-such-command"])
+
+
+def said_by(script: str) -> list[str]:
+    """What a command says to its standard error, line by line."""
+    lines: list[str] = []
+    read_all(CommandSource(["sh", "-c", script], lines.append))
+    return lines
+
+
+def test_what_a_command_says_is_told_by_the_line() -> None:
+    assert said_by("echo one >&2; echo >&2; printf ' two\\tx\\r\\nlast' >&2; exit 3") == [
+        "one", "", " two    x", "last",
+    ]  # fmt: skip
+    assert said_by(r"printf '\351\033[2J\n' >&2") == ["\udce9\x1b[2J"]
+    assert said_by(":") == []
+
+
+def test_of_a_line_that_is_drawn_again_and_again_its_last_state_is_told() -> None:
+    assert said_by(r"printf '1%%\r' >&2; printf '2%%\r3%%' >&2; printf '\rdone\n' >&2") == ["done"]
+    assert said_by(r"printf '1%%\r2%%\r' >&2") == ["2%"]
+
+
+def test_a_line_without_end_is_told_in_pieces() -> None:
+    lines = said_by("head -c 100000 /dev/zero | tr '\\0' x >&2")
+    assert "".join(lines) == "x" * 100000
+    assert max(map(len, lines)) <= 4096
+
+
+def test_a_child_of_the_command_that_lives_on_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_LAST_WORDS", 0.1)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    lines: list[str] = []
+    source = CommandSource(["sh", "-c", f"cat {gate} >/dev/null & exit 5"], lines.append)
+    _, end = read_all(source)
+    assert isinstance(end, ReaderFailed) and "exit code 5" in str(end.error)
+    source.close()
+    gate.write_text("")
 
 
 def test_the_etag_of_all_that_passed() -> None:

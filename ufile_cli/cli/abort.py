@@ -162,7 +162,7 @@ class _Freed:
             return f"gave up {what}; nothing had been begun on the server"
         if not self.known:
             return f"gave up {what}; the server no longer had the upload, nothing was to be freed"
-        parts = f"{text.count(view.parts_done)} part{'' if view.parts_done == 1 else 's'}"
+        parts = text.counted(view.parts_done, "part")
         return f"gave up {what}; {parts}, {text.size(view.bytes_done)} freed on the server"
 
 

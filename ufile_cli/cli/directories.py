@@ -151,17 +151,19 @@ def _run(
         for path, failure in result.failures[:_SHOWN]:
             _say(f"ufile: {path}: {failure.message}")
         if result.failed > _SHOWN:
-            _say(f"ufile: … and {result.failed - _SHOWN} files more failed")
+            _say(f"ufile: … and {text.counted(result.failed - _SHOWN, 'file')} more failed")
     code = result.exit_code
     again = "go on with:    the same command with --skip-existing"
     if error is not None:
         explain(error, ways_on=(again,))
         code = error.code if error.code > 128 else worst([error.code, *result.codes])
     if not log.verbosity.quiet and sending.progress != "json":
-        known = f"; {text.count(sum(reused))} parts were up already" if any(reused) else ""
+        known = ""
+        if up := sum(reused):
+            known = f"; {text.counted(up, 'part')} {'was' if up == 1 else 'were'} up already"
         _say(
-            f"{directory} -> {bucket}/{prefix}: {text.count(result.sent)} files sent "
-            f"({text.size(result.bytes_sent)} in {text.seconds(result.seconds)}), "
+            f"{directory} -> {bucket}/{prefix}: {text.counted(result.sent, 'file')} sent "
+            f"({text.size(result.bytes_sent)} in {text.took(result.seconds)}), "
             f"{text.count(result.skipped)} skipped, {text.count(result.failed)} failed{known}"
         )
     if result.failed and error is None:
@@ -207,7 +209,7 @@ def _dry_run(
         key = text.printable(key)
         click.echo(f"{text.size(entry.size):>9}  {text.printable(entry.path)} -> {bucket}/{key}")
     if not log.verbosity.quiet:
-        _say(f"{text.count(files)} files, {text.size(size)} would be sent")
+        _say(f"{text.counted(files, 'file')}, {text.size(size)} would be sent")
     code = int(ExitCode.SOURCE) if failures else 0  # as the run itself will end
     if as_json:
         plan = {"files": listed, "bytes": size, "failures": failures}

@@ -61,13 +61,13 @@ def summary(result: Result, *, source: str) -> None:
     speed = ""
     if result.bytes_sent and result.seconds > 0.05:
         speed = f", {text.rate(result.bytes_sent / result.seconds)}"
-    took = f" in {text.seconds(result.seconds)}" if result.seconds > 0.05 else ""
+    took = f" in {text.took(result.seconds)}" if result.seconds > 0.05 else ""
     what = []
     if result.journal_id is not None:
-        what.append(_parts(result.parts))
+        what.append(text.counted(result.parts, "part"))
     what.append("verified by its ETag" if result.verified == "etag" else "every part verified")
     if result.auto:
-        what.append(f"{text.count(result.threads)} threads")
+        what.append(text.counted(result.threads, "thread"))
     where = f"{result.bucket}/{result.key}"
     lines = [
         f"uploaded {'standard input' if source == '-' else source} to {where}",
@@ -75,8 +75,9 @@ def summary(result: Result, *, source: str) -> None:
     ]
     if result.journal_id is not None and result.parts_reused:
         counts = [
-            f"{_parts(result.parts_sent)} sent now",
-            f"{text.count(result.parts_reused)} were up already",
+            f"{text.counted(result.parts_sent, 'part')} sent now",
+            f"{text.count(result.parts_reused)} {'was' if result.parts_reused == 1 else 'were'} "
+            "up already",
         ]
         if result.parts_changed:
             counts.append(f"{text.count(result.parts_changed)} had changed")
@@ -85,10 +86,6 @@ def summary(result: Result, *, source: str) -> None:
     from ufile_cli.cli.logs import say
 
     say("\n".join(map(text.printable, lines)))
-
-
-def _parts(number: int) -> str:
-    return "1 part" if number == 1 else f"{text.count(number)} parts"
 
 
 def failure_json(

@@ -299,6 +299,8 @@ def _go_on_with_stream(
     source = open_stream(
         wishes.produce,
         f"pipe the same stream again: … | ufile resume {document.journal_id}",
+        undertaking.sending,
+        undertaking.log,
     )
     undertaking.source = source.name
     undertaking.replay = replay_words(wishes.produce)

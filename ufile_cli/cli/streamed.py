@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from ufile_cli.errors import UsageError
 from ufile_cli.multipart.streams import CommandSource, DescriptorSource, StreamSource
+from ufile_cli.progress.choose import draws_bars
+
+if TYPE_CHECKING:
+    from ufile_cli.cli.logs import Log
+    from ufile_cli.cli.options import Sending
+    from ufile_cli.progress.choose import Mode
 
 __all__ = ["AfterDashes", "open_stream", "replay_words"]
 
@@ -41,8 +47,13 @@ def command_of(ctx: click.Context) -> list[str] | None:
     return cast("list[str] | None", ctx.meta.get(_META))
 
 
-def open_stream(command: Sequence[str] | None, usage: str) -> StreamSource:
+def open_stream(
+    command: Sequence[str] | None, usage: str, sending: Sending, log: Log
+) -> StreamSource:
     """The output of the command, or standard input.
+
+    Where bars are drawn they would draw over what the command says on the same terminal: there
+    its lines go above them.
 
     Args:
         usage: what to type instead, where standard input is a terminal.
@@ -52,7 +63,10 @@ def open_stream(command: Sequence[str] | None, usage: str) -> StreamSource:
         CommandFailed: the command can't be run.
     """
     if command is not None:
-        return CommandSource(command)
+        mode: Mode = sending.progress  # type: ignore[assignment]
+        drawn = draws_bars(mode, stream=sys.stderr, quiet=log.verbosity.quiet)
+        # Looked up for each line: while bars are drawn, `shown` is theirs.
+        return CommandSource(command, (lambda line: log.shown(line)) if drawn else None)
     if sys.stdin is None or sys.stdin.closed:
         raise UsageError("standard input is closed", hint=usage)
     if sys.stdin.isatty():

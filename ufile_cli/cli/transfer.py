@@ -243,11 +243,17 @@ def json_on_failure(sending: Sending, *, bucket: str | None, key: str | None) ->
 
 
 @contextmanager
-def shown_progress(sending: Sending, log: Log) -> Iterator[Sink]:
-    """Progress on standard error; log lines go through it while it draws."""
+def shown_progress(
+    sending: Sending, log: Log, *, name: str = "", size: int | None = None
+) -> Iterator[Sink]:
+    """Progress on standard error; log lines go through it while it draws.
+
+    Args:
+        name, size: what is known of the one upload before the server has answered.
+    """
     mode: Mode = sending.progress  # type: ignore[assignment]
     quiet = log.verbosity.quiet
-    renderer = open_renderer(mode, stream=sys.stderr, quiet=quiet)
+    renderer = open_renderer(mode, stream=sys.stderr, quiet=quiet, name=name, size=size)
     plain_shown = log.shown
     with renderer:
         if not quiet and mode != "none":
@@ -311,7 +317,8 @@ class Undertaking:
         begun = time.monotonic()
         SIGNALS.uploading = True
         try:
-            with shown_progress(self.sending, self.log) as emit:
+            shown = shown_progress(self.sending, self.log, name=self.source, size=self.size)
+            with shown as emit:
                 context = Context(
                     emit=emit,
                     stop=SIGNALS.stop,

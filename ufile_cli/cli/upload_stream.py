@@ -91,7 +91,9 @@ def command(
         connector = connector_for(server, log)
         if not connector.endpoint.custom_domain:
             check_bucket(bucket)
-        source = open_stream(produce, f"cat FILE | ufile upload-stream {bucket} {key}")
+        source = open_stream(
+            produce, f"cat FILE | ufile upload-stream {bucket} {key}", sending, log
+        )
         undertaking = Undertaking(
             sending, log, bucket=bucket, key=key, source=source.name, size=exact_size
         )

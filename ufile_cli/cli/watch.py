@@ -33,6 +33,8 @@ __all__ = ["watch"]
 _PAUSE = 0.5
 _MEMORY = 20.0
 """Seconds over which the speed is measured; parts arrive in lumps."""
+_ASLEEP = 1.5
+"""Seconds of oversleeping that only a stopped process shows."""
 _STEP = 10
 """Percent between two lines about one upload, where only lines can be printed."""
 
@@ -82,7 +84,7 @@ class _Watched:
             percent=percent,
             rate=None if finished else rate,
             left=left,
-            elapsed=max(0.0, time.time() - self._began()) if not finished else self._took(),
+            elapsed=max(0.0, time.time() - self._began()) if view.held else self._took(),
             state=_row_state(view),
         )
 
@@ -94,11 +96,9 @@ class _Watched:
 
 
 def _row_state(view: View) -> State:
-    state = view.state
-    if state == "finished":
-        return "finished"
-    if state == "failed":
-        return "failed"
+    match view.state:
+        case "finished" | "failed" | "interrupted" as state:
+            return state
     return "running" if view.held else "paused"
 
 
@@ -119,21 +119,33 @@ def watch(store: Store, journal_id: str | None) -> int:
 def _keep_drawing(canvas: Canvas, store: Store, journal_id: str | None) -> None:
     watched: dict[str, _Watched] = {}
     last_words = ""
+    away = False
     while True:
         begun = time.monotonic()
         idle = _look(store, journal_id, watched, begun)
         over = journal_id is not None and not any(one.view.held for one in watched.values())
         if canvas.moves:
             if canvas.in_front():
+                if away:
+                    canvas.forget()
                 _draw(canvas, list(watched.values()), idle)
+            away = not canvas.in_front()
         else:
             last_words = _print_changes(list(watched.values()), idle, last_words)
         if over or canvas.gone:
             break
         # Journals of a million parts take a second to read: look at them rarely then.
-        time.sleep(max(_PAUSE, 4 * (time.monotonic() - begun)))
+        away |= _rest(max(_PAUSE, 4 * (time.monotonic() - begun)))
     if journal_id is not None and not watched:
         click.echo(f"nobody works on upload {journal_id}", err=True)
+
+
+def _rest(seconds: float) -> bool:
+    """Sleep; whether it took so long that the process was stopped (Ctrl-Z): the shell has
+    printed since, and the picture is not where it was."""
+    before = time.monotonic()
+    time.sleep(seconds)
+    return time.monotonic() - before > seconds + _ASLEEP
 
 
 def _look(

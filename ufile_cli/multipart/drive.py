@@ -28,6 +28,7 @@ from ufile_cli.errors import (
 from ufile_cli.multipart.concurrency import Concurrency
 from ufile_cli.multipart.retry import Outage, RetryPolicy, Trial, decide
 from ufile_cli.multipart.workers import Crew, Inbox, Outcome, Stop, StopAsked
+from ufile_cli.progress import text
 from ufile_cli.progress.events import (
     Notice,
     OutageBegan,
@@ -312,6 +313,8 @@ class Drive:
         decision = decide(error, trial, self._outage, self._patient, now, self._jitter())
         if decision.action == "give_up":
             self._tell(task, error, None)
+            if self._outage.active and self._outage.since is not None and error.transient:
+                self._name_outage(error, task, now - self._outage.since)
             raise error
         self._tell(task, error, decision.wait)
         if decision.action == "back":
@@ -332,6 +335,14 @@ class Drive:
             OutageBegan(error.message, since, None if patience is None else since + patience)
         )
 
+    def _name_outage(self, error: UFileError, task: Task, seconds: float) -> None:
+        """Patience has ended: that is what happened, and not what its last probe met."""
+        what = f"{task.what}: " if task.number is not None else ""
+        error.message = (
+            f"nothing got through for {text.span(seconds)}: paused ({what}{error.message})"
+        )
+        error.args = (error.message,)
+
     def _tell(self, task: Task, error: UFileError, wait: float | None) -> None:
         if task.number is not None:
             self._emit(
@@ -339,7 +350,7 @@ class Drive:
                     task.number, task.trial.attempt, self._policy.attempts, error.message, wait
                 )
             )
-        elif wait is not None:
+        elif wait is not None and not self._outage.active:  # that was told, and counts for all
             # The client's messages begin with the call they are about.
             again = f"in {wait:.0f} s" if wait >= 0.5 else "at once"
             self._emit(Notice(f"{error.message}; trying again {again}"))

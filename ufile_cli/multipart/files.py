@@ -200,7 +200,11 @@ class FileUpload(Upload):
         )
         self.record.forget(feed.changed)
         self.context.emit(
-            Notice(f"{len(feed.changed)} parts have changed since and are sent again")
+            Notice(
+                "1 part has changed since and is sent again"
+                if len(feed.changed) == 1
+                else f"{len(feed.changed):,} parts have changed since and are sent again"
+            )
         )
 
 

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ufile_cli.errors import CommandFailed, SourceError, UsageError
 from ufile_cli.etag import BLOCK, BlockHasher
@@ -35,6 +35,12 @@ __all__ = [
 
 _CHUNK = 256 * 1024
 """Bytes read and hashed at a time, so that they are hashed while they are in the cache."""
+
+_LONGEST_LINE = 4096
+"""Bytes of a line that a command says at once; a longer one is told in pieces."""
+
+_LAST_WORDS = 3.0
+"""Seconds for the rest of what a command said; a child that outlives it may keep the pipe open."""
 
 
 class StreamSource(ABC):
@@ -180,11 +186,15 @@ class ObjectSource(StreamSource):
 class CommandSource(StreamSource):
     """The output of a command, whole only when the command ends with 0.
 
-    Its standard error is passed through; the private key is not in its environment. It stays in
-    our process group, so that Ctrl-C reaches it as a terminal means it to.
+    The private key is not in its environment. It stays in our process group, so that Ctrl-C
+    reaches it as a terminal means it to.
+
+    Args:
+        told: takes each line of its standard error, on a thread of its own; None where that goes
+            where ours goes.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], told: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.name = command[0]
         environment = {
@@ -192,13 +202,28 @@ class CommandSource(StreamSource):
         }
         try:
             self._process = subprocess.Popen(
-                list(command), stdout=subprocess.PIPE, bufsize=0, env=environment
+                list(command),
+                stdout=subprocess.PIPE,
+                stderr=None if told is None else subprocess.PIPE,
+                bufsize=0,
+                env=environment,
             )
         except OSError as error:
             raise CommandFailed(f"{command[0]} can't be run: {error.strerror or error}") from error
         if self._process.stdout is None:
             raise RuntimeError("a pipe was asked for")
         self._fd = self._process.stdout.fileno()
+        self._teller: threading.Thread | None = None
+        if told is not None and self._process.stderr is not None:
+            teller = threading.Thread(
+                target=_tell_lines, args=(self._process.stderr, told), name="stderr", daemon=True
+            )
+            try:
+                start_thread(teller)
+            except UsageError:
+                self.close()
+                raise
+            self._teller = teller
 
     def _read(self, view: memoryview) -> int:
         try:
@@ -210,6 +235,7 @@ class CommandSource(StreamSource):
 
     def ended_well(self) -> None:
         status = self._process.wait()
+        self._hear_out()
         if status == 0:
             return
         if status > 0:
@@ -229,6 +255,40 @@ class CommandSource(StreamSource):
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Wait until all that it said was told; once, since a child of its own may be silent."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            teller.join(_LAST_WORDS)
+
+
+def _tell_lines(pipe: IO[bytes], told: Callable[[str], None]) -> None:
+    """Tell each line that comes through the pipe, as it stands on a terminal in the end.
+
+    What a carriage return takes back (a progress display) is not told.
+    """
+    held = b""
+    with pipe:
+        while piece := pipe.read(_LONGEST_LINE):
+            *lines, held = (held + piece).split(b"\n")
+            for line in lines:
+                _tell_line(line, told)
+            held = held[held.rfind(b"\r", 0, -1) + 1 :]  # the last one may be half a line's end
+            if len(held) >= _LONGEST_LINE:
+                _tell_line(held, told)
+                held = b""
+    if held:
+        _tell_line(held, told)
+
+
+def _tell_line(line: bytes, told: Callable[[str], None]) -> None:
+    line = line.rstrip(b"\r")
+    line = line[line.rfind(b"\r") + 1 :]
+    for start in range(0, max(1, len(line)), _LONGEST_LINE):
+        piece = line[start : start + _LONGEST_LINE].decode("utf-8", "surrogateescape")
+        told(piece.expandtabs())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -246,10 +246,10 @@ class TreeUpload:
             UFileError: the directory can't be read, or something that every file would meet: the
                 network, the credentials, a journal that can't be written.
         """
-        begun = time.monotonic()
         files = size = 0
         for entry in walk(self._root, self._rules, lambda text: self._emit(Notice(text))):
             files, size = files + 1, size + entry.size
+        begun = time.monotonic()  # where the progress that is shown begins as well
         self._emit(TreeStarted(files, size, Path(self._root).name or self._root))
         try:
             self._many()

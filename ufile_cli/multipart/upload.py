@@ -23,6 +23,7 @@ from ufile_cli.multipart.calls import Calls, Completed, Fate, headers_of, same_o
 from ufile_cli.multipart.drive import Drive, Task
 from ufile_cli.multipart.ratelimit import RateLimit
 from ufile_cli.multipart.request import Context, Options, Result
+from ufile_cli.progress import text
 from ufile_cli.progress.events import (
     Failed,
     Finished,
@@ -234,8 +235,8 @@ class Upload(ABC):
         self.told = self.surplus = False
         self.context.emit(
             Notice(
-                f"{why}: a new upload begins, and {lost:,} parts (about {size >> 20:,} MiB) "
-                "are sent again"
+                f"{why}: a new upload begins, and {text.counted(lost, 'part')} "
+                f"(about {size >> 20:,} MiB) {'is' if lost == 1 else 'are'} sent again"
             )
         )
 

@@ -52,7 +52,8 @@ __all__ = ["Bars", "Canvas", "Rows"]
 
 _PER_SECOND = 10.0
 _MOST_LANES = 16
-_MOST_ABOVE = 200  # lines waiting for a terminal that does not take any
+_MOST_WAITING = 4  # of these that wait for another attempt
+_MOST_ABOVE = 1000  # lines waiting for a terminal that does not take any
 _ASLEEP = 1.5  # a pause between frames that only a stopped process makes
 
 _PERCENT = 4
@@ -63,8 +64,23 @@ _MOST_BAR = 40
 _MOST_NAME = 48
 _INDENT = "  "
 
-_STATE_STYLES = {"running": "cyan", "finished": "green", "paused": "yellow", "failed": "red"}
-_STATE_WORDS = {"finished": "in", "paused": "paused", "failed": "failed", "running": "stopped"}
+_GOING_ON = ("starting", "running")
+_STATE_STYLES = {
+    "starting": "cyan",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "finished": "green",
+    "paused": "yellow",
+    "failed": "red",
+}
+_STATE_WORDS = {
+    "starting": "stopped",
+    "running": "stopped",
+    "interrupted": "interrupted",
+    "finished": "in",
+    "paused": "paused",
+    "failed": "failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +252,7 @@ class Bars:
 
     Args:
         auto_refresh: False where the caller calls `draw` itself.
+        name, size: what is known of the one upload before it starts, as for `Tally`.
     """
 
     def __init__(
@@ -245,13 +262,16 @@ class Bars:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         auto_refresh: bool = True,
+        name: str = "",
+        size: int | None = None,
     ) -> None:
         self._canvas = Canvas(console)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.RLock()  # re-entrant: a signal handler may bring an event
-        self._tally = Tally()
+        self._tally = Tally(name, size)
         self._above: deque[Text] = deque(maxlen=_MOST_ABOVE)
+        self._lost = 0  # lines that had no room there
         self._failures = Limiter()
         self._skipped = Limiter()
         self._away = False
@@ -267,9 +287,12 @@ class Bars:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        name: str = "",
+        size: int | None = None,
     ) -> Bars:
         """Bars on a stream that is known to be a terminal."""
-        return cls(Console(file=stream, force_terminal=True), monotonic=monotonic, wall=wall)
+        console = Console(file=stream, force_terminal=True)
+        return cls(console, monotonic=monotonic, wall=wall, name=name, size=size)
 
     # Taking events
 
@@ -290,21 +313,22 @@ class Bars:
     def _keep_ended(self, now: float) -> None:
         """Another upload begins: the line of the one before stays above."""
         row = self._tally.picture(now).overall
-        if row is not None and row.state != "running":
-            self._above.extend(_row_lines([row], self._canvas.size[0], self._canvas.signs))
+        if row is not None and row.state not in _GOING_ON:
+            for line in _row_lines([row], self._canvas.size[0], self._canvas.signs):
+                self._put_above(line)
 
     def _say(self, event: Event, now: float) -> None:
         """What stays above the bars."""
         match event:
             case Notice(text=words, upload=upload):
                 self._line(words, "", upload)
-            case PartFailed():
+            case PartFailed(upload=upload) if self._tally.outage(upload) is None:
                 held = self._failures.take(now)
                 if held is not None:
                     words = text.part_failed(
                         event.number, event.attempt, event.attempts, event.reason, event.retry_in
                     )
-                    self._line(words + _left_out(held), "yellow", event.upload)
+                    self._line(words + _left_out(held), "yellow", upload)
             case OutageEnded(seconds=seconds, upload=upload):
                 words = f"something gets through again, after {text.clock(seconds)}"
                 self._line(words, "green", upload)
@@ -319,7 +343,24 @@ class Bars:
 
     def _line(self, words: str, style: str, upload: str = "") -> None:
         about = f"{upload}: " if upload else ""
-        self._above.append(Text(text.printable(about + words, self._canvas.signs.encoding), style))
+        self._put_above(Text(text.printable(about + words, self._canvas.signs.encoding), style))
+
+    def _put_above(self, line: Text) -> None:
+        self._lost += len(self._above) == _MOST_ABOVE
+        self._above.append(line)
+
+    def _take_above(self) -> list[Text]:
+        """What stays above the bars, its lines broken between words."""
+        lost, self._lost = self._lost, 0
+        lines = [Text(f"({text.counted(lost, 'line')} left out)", "dim")] if lost else []
+        while self._above:
+            line = self._above.popleft()
+            if text.columns(line.plain) <= self._canvas.size[0]:
+                lines.append(line)
+                continue
+            broken = text.wrap(line.plain, self._canvas.size[0], cut=False)
+            lines += [Text(each, line.style) for each in broken]
+        return lines
 
     # Drawing
 
@@ -365,7 +406,7 @@ class Bars:
             now = self._monotonic()
             with self._lock:
                 picture = self._tally.picture(now)
-                above = [self._above.popleft() for _ in range(len(self._above))]
+                above = self._take_above()
             self._canvas.draw(self._lines(picture, now, last), above, last=last)
         except Exception:  # a display never ends an upload, not even by a bug of its own
             return
@@ -374,9 +415,9 @@ class Bars:
         width, height = self._canvas.size
         signs = self._canvas.signs
         row = picture.overall
-        if row is None:
+        if row is None or (last and row.state == "starting"):
             return []
-        if last or row.state != "running":
+        if last or row.state not in _GOING_ON:
             return _row_lines([row], width, signs, last=last)
         middle: list[Text] = []
         if picture.outage is not None:
@@ -385,6 +426,10 @@ class Bars:
             )
             words = text.printable(words, signs.encoding)
             middle += [Text(line, "yellow") for line in text.wrap(words, width)]
+            if picture.stuck:
+                words = f"{_INDENT}{text.counted(picture.stuck, 'part')} wait"
+                words += "s" if picture.stuck == 1 else ""
+                middle.append(Text(text.clip(words, width, signs.ellipsis), "yellow"))
         for check in picture.checks:
             middle += _check_lines(check, width, signs)
         for finish in picture.finishes:
@@ -400,6 +445,10 @@ def _whole(
     row: Row, middle: list[Text], lanes: Sequence[Lane], width: int, height: int, signs: _Signs
 ) -> list[Text]:
     """The overall bar, what there is to say, and as many parts as the terminal has room for."""
+    waiting = [lane for lane in lanes if lane.retry_in is not None]
+    summed_up = len(waiting) > _MOST_WAITING
+    if summed_up:
+        lanes = [lane for lane in lanes if lane.retry_in is None]
     labels = [_lane_label(lane, signs) for lane in lanes]
     columns = _Columns.of(
         width,
@@ -410,6 +459,8 @@ def _whole(
         ),
     )
     top = _overall(row, columns, signs)
+    if summed_up:
+        middle = [*middle, _waiting_line(waiting, width, signs)]
     room = min(_MOST_LANES, max(1, height // 2), max(0, height - len(top) - len(middle)))
     shown = len(lanes) if len(lanes) <= room else max(0, room - 1)
     below = [
@@ -418,11 +469,21 @@ def _whole(
     ]
     rest = lanes[shown:]
     if rest and room:
-        waiting = sum(lane.retry_in is not None for lane in rest)
+        more = sum(lane.retry_in is not None for lane in rest)
         words = f"{_INDENT}{signs.ellipsis} and {len(rest)} more"
-        words += f", {waiting} of them waiting to try again" if waiting else ""
+        words += f", {more} of them waiting to try again" if more else ""
         below.append(Text(text.clip(words, width, signs.ellipsis), "dim"))
     return (top + middle + below)[: max(1, height)]
+
+
+def _waiting_line(waiting: Sequence[Lane], width: int, signs: _Signs) -> Text:
+    """The many parts that wait for another attempt, in one line."""
+    first = min(waiting, key=lambda lane: lane.retry_in or 0.0)
+    when = text.seconds(first.retry_in) if first.retry_in else ""
+    words = f"{_INDENT}{text.counted(len(waiting), 'part')} try again"
+    words += f", the first in {when}: " if when else " now: "
+    words = text.printable(words + first.reason, signs.encoding)
+    return Text(text.clip(words, width, signs.ellipsis), "yellow")
 
 
 def _row_lines(rows: Sequence[Row], width: int, signs: _Signs, *, last: bool = False) -> list[Text]:
@@ -443,10 +504,14 @@ def _name(row: Row, signs: _Signs) -> str:
 
 def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) -> list[Text]:
     """Name, percent, bar, bytes, speed, time: one line, or two where it is narrow."""
-    over = last or row.state != "running"
+    over = last or row.state not in _GOING_ON
     if over:
         word = _STATE_WORDS[row.state]
         when = f"{word} {text.clock(row.elapsed)}"
+    elif row.state == "starting":
+        when = f"starting {text.clock(row.elapsed)}"
+    elif row.still is not None:
+        when = f"no byte for {text.clock(row.still)}"
     elif row.size is None:
         when = f"for {text.clock(row.elapsed)}"
     else:
@@ -458,11 +523,13 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
     line = Text()
     label = text.fit(_name(row, signs), columns.name, signs.ellipsis)
     line.append(text.pad(label, columns.name), "bold")
+    # `interrupted 1:02:11` and `no byte for 0:12` have their room from the bar.
+    bar = columns.bar if columns.narrow else max(0, columns.bar - max(0, len(when) - _TIME))
     if row.size is None:
-        line.append(" " * (_PERCENT + 2 + columns.bar))
+        line.append(" " * (_PERCENT + 2 + bar))
     else:
         line.append(f"{row.percent or 0:>{_PERCENT}}% ")
-        _bar(line, row.done, row.size, columns.bar, style, signs)
+        _bar(line, row.done, row.size, bar, style, signs)
     numbers = Text()
     numbers.append(text.pad(amount, columns.amount, right=True))
     numbers.append(_INDENT + text.pad(text.rate(row.rate), _RATE, right=True))
@@ -474,6 +541,7 @@ def _overall(row: Row, columns: _Columns, signs: _Signs, *, last: bool = False) 
             (amount, rate, when),
             (amount, rate, when.removesuffix(" left")),
             (amount, when.removesuffix(" left")),
+            (when,),
         ):
             words = _INDENT.join(["", *(part for part in parts if part != "-")])
             if len(words) <= columns.width:
@@ -551,7 +619,7 @@ def _finish_line(finish: Finish, now: float, width: int, signs: _Signs) -> Text:
     turn = signs.spinner[int(now * _PER_SECOND) % len(signs.spinner)]
     about = f"{finish.upload}: " if finish.upload else ""
     label = text.printable(about, signs.encoding)
-    parts = f"{text.count(finish.parts)} part{'' if finish.parts == 1 else 's'}"
+    parts = text.counted(finish.parts, "part")
     spent = text.clock(finish.elapsed)
     for words in (f"Finishing: putting {parts} together", f"Finishing {parts}", "Finishing"):
         line = f"{turn} {label}{words}  {spent}"

@@ -13,7 +13,7 @@ from typing import IO, Literal, Protocol, get_args
 
 from ufile_cli.progress.events import Event
 
-__all__ = ["MODES", "Mode", "Renderer", "Silent", "open_renderer"]
+__all__ = ["MODES", "Mode", "Renderer", "Silent", "draws_bars", "open_renderer"]
 
 Mode = Literal["auto", "bars", "plain", "json", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -52,6 +52,13 @@ class Silent:
         return None
 
 
+def draws_bars(mode: Mode, *, stream: IO[str] | None, quiet: bool = False) -> bool:
+    """Whether `open_renderer` draws bars there: then nobody else may write to that terminal."""
+    if quiet or mode not in ("auto", "bars") or stream is None:
+        return False
+    return _cursor_moves(stream)
+
+
 def open_renderer(
     mode: Mode,
     *,
@@ -59,11 +66,14 @@ def open_renderer(
     quiet: bool = False,
     monotonic: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
+    name: str = "",
+    size: int | None = None,
 ) -> Renderer:
     """The renderer for `mode` on `stream` (standard error; None where that is closed).
 
     `auto` is bars on a terminal, else plain. Bars on what has no cursor to move (a file, a pipe,
-    TERM=dumb) are plain lines too. `quiet` is stronger than any mode.
+    TERM=dumb) are plain lines too. `quiet` is stronger than any mode. `name` and `size` are what is
+    known of the one upload before it starts.
 
     Raises:
         ValueError: `mode` is none of `MODES`.
@@ -76,13 +86,13 @@ def open_renderer(
         from ufile_cli.progress.jsonlines import JsonLines
 
         return JsonLines(stream, monotonic=monotonic, wall=wall)
-    if mode == "plain" or not _cursor_moves(stream):
+    if not draws_bars(mode, stream=stream):
         from ufile_cli.progress.plain import Plain
 
-        return Plain(stream, monotonic=monotonic, wall=wall)
+        return Plain(stream, monotonic=monotonic, wall=wall, name=name, size=size)
     from ufile_cli.progress.bars import Bars
 
-    return Bars.on(stream, monotonic=monotonic, wall=wall)
+    return Bars.on(stream, monotonic=monotonic, wall=wall, name=name, size=size)
 
 
 def _cursor_moves(stream: IO[str]) -> bool:

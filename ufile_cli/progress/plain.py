@@ -54,22 +54,26 @@ class Plain:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        name: str = "",
+        size: int | None = None,
     ) -> None:
         self._outlet = Outlet(stream)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.RLock()  # re-entrant: a signal handler may bring an event
-        self._tally = Tally()
+        self._tally = Tally(name, size)
         self._due = 0.0  # before that moment progress costs a worker no lock
         self._last = 0.0
         self._percent = 0
         self._failures = Limiter()
         self._skipped = Limiter()
         self._several = False
+        self._outage_told = 0.0
         self._checked: dict[tuple[str, str], float] = {}
         self._checking: dict[tuple[str, str], Checking] = {}
 
     def __enter__(self) -> Plain:
+        self._tally.expect(self._monotonic())
         return self
 
     def __exit__(
@@ -109,9 +113,12 @@ class Plain:
 
     def _now_and_then(self, now: float) -> None:
         self._due = now + 0.5  # speeds want samples more often than lines are due
-        row = self._tally.picture(now).overall
+        picture = self._tally.picture(now)
+        row = picture.overall
         if row is None or row.state != "running" or now - self._last < _OFTEN:
             return
+        if picture.outage is not None and not self._several:
+            return  # it stands still, and that is told
         advanced = (row.percent or 0) - self._percent
         if advanced >= _STEP or now - self._last >= _SELDOM:
             self._line(f"{self._name(row)}: {_how_far(row)}")
@@ -128,10 +135,11 @@ class Plain:
                 self._several = True
                 self._last = now
                 what = f"{self._clean(name)}: " if name else ""
-                self._line(f"{what}{text.count(files)} files, {text.size(size)}")
+                self._line(f"{what}{text.counted(files, 'file')}, {text.size(size)}")
             case PartFailed():
                 self._part_failed(event, now)
             case OutageBegan(reason=reason, since=since, until=until, upload=upload):
+                self._outage_told = now
                 words = text.outage(self._clean(reason), since, until, self._wall())
                 self._line(words, upload)
             case OutageEnded(seconds=seconds, upload=upload):
@@ -139,9 +147,11 @@ class Plain:
             case Checking(what=what, total=total, unit=unit, upload=upload):
                 self._checked[upload, what] = now
                 self._checking[upload, what] = event
-                words = "" if total is None else f": {text.amount(total, None, unit)}"
-                more = " parts" if words and unit != "bytes" else ""
-                self._line(f"{self._clean(what)}{words}{more}", upload)
+                words = ""
+                if total is not None:
+                    words = ": "
+                    words += text.size(total) if unit == "bytes" else text.counted(total, "part")
+                self._line(f"{self._clean(what)}{words}", upload)
             case Checked(what=what, done=done, upload=upload):
                 self._check_goes_on(upload, what, done, now)
             case CheckingDone(what=what, upload=upload):
@@ -187,6 +197,15 @@ class Plain:
         self._line(words)
 
     def _part_failed(self, event: PartFailed, now: float) -> None:
+        outage = self._tally.outage(event.upload)
+        if outage is not None:
+            # Which part is tried says nothing then; that it goes on is worth a line now and then.
+            if now - self._outage_told >= _SELDOM:
+                self._outage_told = now
+                spent = text.clock(self._wall() - outage.since)
+                words = f"still nothing gets through, for {spent}: {self._clean(event.reason)}"
+                self._line(words, event.upload)
+            return
         held = self._failures.take(now)
         if held is None:
             return

@@ -46,11 +46,12 @@ from ufile_cli.progress.events import (
 
 __all__ = ["Check", "Finish", "Lane", "Limiter", "Meter", "Picture", "Row", "State", "Tally"]
 
-State = Literal["running", "finished", "paused", "failed"]
+State = Literal["starting", "running", "interrupted", "finished", "paused", "failed"]
 
 _WINDOW = 15.0  # seconds that a speed looks back
 _SPACING = 0.25  # seconds between its samples
 _FEWEST = 4  # samples kept however old: at 4 KB/s a block of 256 KiB comes once a minute
+_STILL = 10.0  # seconds without a byte that are worth words
 _LINGER = 0.7  # seconds a finished part stays in its line, so that lines do not jump up and down
 
 
@@ -62,7 +63,8 @@ class Row(NamedTuple):
         percent: None where the size is unknown; 100 only when everything is acknowledged.
         rate: bytes a second of this run, None while unknown; the run's average once it ended.
         left: seconds until everything is up at that rate, None while unknown.
-        elapsed: seconds of this run.
+        elapsed: seconds of this run; of a finished upload those that its result tells.
+        still: seconds since the network took a byte, None where that is not long for this line.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row(NamedTuple):
     left: float | None = None
     elapsed: float = 0.0
     state: State = "running"
+    still: float | None = None
 
 
 class Lane(NamedTuple):
@@ -117,8 +120,10 @@ class Picture(NamedTuple):
 
     Attributes:
         overall: None before anything began.
-        lanes: parts on the wire, waiting for another attempt, or up since a moment ago.
+        lanes: parts on the wire, waiting for another attempt, or up since a moment ago; not those
+            of an upload whose bytes don't get through.
         outage: the one that began first, where several uploads have one.
+        stuck: parts that wait for an outage to end.
         bytes_sent: bytes handed to the network in this run, failed attempts included.
         in_flight: parts on the wire now.
         parts_done: None before anything began and for a directory; so is `parts`.
@@ -133,6 +138,7 @@ class Picture(NamedTuple):
     in_flight: int
     parts_done: int | None
     parts: int | None
+    stuck: int = 0
 
 
 class Meter:
@@ -155,11 +161,18 @@ class Meter:
         self.note(now, total)
         if len(self._samples) < 2 or now - self._samples[0][0] < 2 * _SPACING:
             return None
-        times = [moment for moment, _ in self._samples]
-        longest = max(after - before for before, after in pairwise(times))
-        if now - times[-1] > max(_WINDOW, 3 * longest):
+        if self.still(now, _WINDOW) is not None:
             return 0.0
-        return (total - self._samples[0][1]) / (now - times[0])
+        return (total - self._samples[0][1]) / (now - self._samples[0][0])
+
+    def still(self, now: float, least: float) -> float | None:
+        """Seconds since the last byte; None below `least`, or where such gaps are usual."""
+        if not self._samples:
+            return None
+        times = [moment for moment, _ in self._samples]
+        longest = max((after - before for before, after in pairwise(times)), default=0.0)
+        gap = now - times[-1]
+        return gap if gap > max(least, 3 * longest) else None
 
 
 class Limiter:
@@ -220,6 +233,7 @@ class _Upload:
         self.began = now
         self.wire_before = wire_before
         self.ended: float | None = None
+        self.run: tuple[int, float] | None = None
         self.state: State = "running"
         self.checks: dict[str, tuple[Checking, int, float]] = {}
         self.finishing: tuple[int, float] | None = None
@@ -232,11 +246,19 @@ class _Upload:
 
 
 class Tally:
-    """The running total. See the module's docstring for what holds."""
+    """The running total. See the module's docstring for what holds.
 
-    def __init__(self) -> None:
+    Args:
+        name: what a person calls the one source, known before the upload has `Started`: until the
+            server has answered there is something to show.
+        size: its bytes, None where unknown.
+    """
+
+    def __init__(self, name: str = "", size: int | None = None) -> None:
+        self._expected = Started(None, "", "", name, size, None, None)
         self._slots: dict[tuple[str, int], _Slot] = {}
         self._lanes: list[_Slot] = []
+        self._vacant = 0  # lines whose part has ended
         self._uploads: dict[str, _Upload] = {}
         self._latest: _Upload | None = None
         self._outages: dict[str, OutageBegan] = {}
@@ -295,10 +317,12 @@ class Tally:
                 self._outages[upload] = event
             case OutageEnded(upload=upload):
                 self._outages.pop(upload, None)
+                self._drop_waiting(upload)
             case Finished(size=size, upload=upload):
                 self._ended(upload, now, "finished")
-                self._upload(upload, now).up = size
-                self._upload(upload, now).size = size
+                ended = self._upload(upload, now)
+                ended.up = ended.size = size
+                ended.run = (event.bytes_sent, event.seconds)
             case Paused(upload=upload):
                 self._ended(upload, now, "paused")
             case Failed(upload=upload):
@@ -314,10 +338,18 @@ class Tally:
     # Uploads
 
     def _upload(self, upload: str, now: float) -> _Upload:
-        """The upload of that name; a nameless one where the engine has not said `Started` yet."""
+        """The upload of that name; the expected one where the engine has not said `Started` yet."""
         if upload not in self._uploads:
-            self._started(upload, Started(None, "", "", upload, None, None, None), now)
+            expected = self._expected
+            if upload:
+                expected = expected._replace(name=upload, size=None)
+            self._started(upload, expected, now)
         return self._uploads[upload]
+
+    def expect(self, now: float) -> None:
+        """From now on the upload whose name is known is shown as one that starts."""
+        if self._latest is None and self._tree is None and self._expected.name:
+            self._upload("", now).state = "starting"
 
     def _started(self, upload: str, event: Started, now: float) -> None:
         self._drop_slots(upload)
@@ -381,6 +413,7 @@ class Tally:
                 self._wire += slot.on_the_wire()
             slot.ended = now if sent is not None else now - _LINGER
             slot.sent = slot.size = sent or 0
+            self._vacant += 1
 
     def _part_is_up(self, upload: str, size: int) -> None:
         """One more part, or with a negative size one fewer."""
@@ -391,18 +424,38 @@ class Tally:
 
     def _take_lane(self, slot: _Slot) -> None:
         """The first line that is free, so that parts stay where they are when others end."""
+        if not self._vacant:  # in an outage thousands of parts may wait: no search for each
+            self._lanes.append(slot)
+            return
         for index, taken in enumerate(self._lanes):
             if taken.ended is not None:
                 self._lanes[index] = slot
+                self._vacant -= 1
                 return
-        self._lanes.append(slot)
 
     def _drop_slots(self, upload: str) -> None:
         for key in [key for key in self._slots if key[0] == upload]:
             self._wire += self._slots.pop(key).on_the_wire()
-        self._lanes = [slot for slot in self._lanes if slot.upload != upload]
+        self._keep_lanes([slot for slot in self._lanes if slot.upload != upload])
+
+    def _drop_waiting(self, upload: str) -> None:
+        """They go on the wire one after another now, and come back as they do."""
+        for key, slot in list(self._slots.items()):
+            if slot.upload == upload and slot.retry_at is not None:
+                del self._slots[key]
+        self._keep_lanes(
+            [slot for slot in self._lanes if slot.upload != upload or slot.retry_at is None]
+        )
+
+    def _keep_lanes(self, lanes: list[_Slot]) -> None:
+        self._lanes = lanes
+        self._vacant = sum(slot.ended is not None for slot in lanes)
 
     # The picture
+
+    def outage(self, upload: str) -> OutageBegan | None:
+        """The outage that this upload has now."""
+        return self._outages.get(upload)
 
     def _on_the_wire(self) -> int:
         """All of this run; a body begun anew within an attempt does not make it fewer."""
@@ -412,18 +465,23 @@ class Tally:
 
     def picture(self, now: float) -> Picture:
         """What to show now."""
+        self.expect(now)
         wire = self._on_the_wire()
         rate = self._meter.rate(now, wire)
         tree, latest = self._tree, self._latest
         row = self._tree_row(tree, now, rate) if tree else self._single_row(now, rate)
         if row is not None and self._outages:
             row = row._replace(left=None)  # who knows
+        in_flight = sum(slot.retry_at is None for slot in self._slots.values())
+        if row is not None and in_flight and not self._outages and row.state == "running":
+            row = row._replace(still=self._meter.still(now, _STILL))
         return Picture(
             overall=row,
             lanes=tuple(
                 _lane(slot, now)
                 for slot in self._lanes
-                if slot.ended is None or now - slot.ended < _LINGER
+                if (slot.ended is None or now - slot.ended < _LINGER)
+                and slot.upload not in self._outages
             ),
             checks=tuple(
                 Check(name, what, done, check.total, check.unit, now - began)
@@ -437,9 +495,10 @@ class Tally:
             ),
             outage=min(self._outages.values(), key=lambda each: each.since, default=None),
             bytes_sent=wire,
-            in_flight=sum(slot.retry_at is None for slot in self._slots.values()),
+            in_flight=in_flight,
             parts_done=latest.parts_done if latest and not tree else None,
             parts=latest.parts if latest and not tree else None,
+            stuck=sum(slot.upload in self._outages for slot in self._slots.values()),
         )
 
     def _single_row(self, now: float, rate: float | None) -> Row | None:
@@ -454,7 +513,10 @@ class Tally:
         )
         ended = upload.ended
         elapsed = (now if ended is None else ended) - upload.began
-        if ended is not None:
+        if upload.run is not None:  # as the summary has it, so that two lines don't differ
+            sent, elapsed = upload.run
+            rate = _average(sent, elapsed)
+        elif ended is not None:
             rate = _average(self._wire - upload.wire_before, elapsed)
         return Row(
             name=upload.name,

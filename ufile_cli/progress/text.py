@@ -21,6 +21,7 @@ __all__ = [
     "clock",
     "columns",
     "count",
+    "counted",
     "fit",
     "outage",
     "pad",
@@ -30,7 +31,9 @@ __all__ = [
     "retry",
     "seconds",
     "size",
+    "span",
     "time_of_day",
+    "took",
     "wrap",
 ]
 
@@ -95,6 +98,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, thing: str) -> str:
+    """`1 part`, `2,048 parts`."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
+
+
 def clock(seconds: float) -> str:
     """`0:07`, `2:11`, `1:02:11`, and from a day on `4d 3h`; rounded down, at most 8 columns."""
     whole = max(0, int(seconds))
@@ -117,6 +125,27 @@ def seconds(number: float) -> str:
     return f"{number:.1f} s" if 0 < number < 0.95 else f"{math.ceil(number - 0.05)} s"
 
 
+def took(number: float) -> str:
+    """How long a finished thing took: `0.4 s`, `5 s`, from two minutes on `2:30`.
+
+    Rounded down, so that it agrees with the `clock` in a line above it.
+    """
+    if number >= 120:
+        return clock(number)
+    return f"{math.floor(number * 10) / 10:.1f} s" if number < 1 else f"{int(number)} s"
+
+
+def span(number: float) -> str:
+    """How long something took, in words: `45 s`, `5 min`, `2 h 10 min`; rounded down."""
+    whole = max(0, int(number))
+    if whole < 120:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
 def time_of_day(epoch: float, now: float) -> str:
     """`12:08:10`, with the date where that is not today's (`now`, both seconds of the epoch)."""
     moment = datetime.fromtimestamp(epoch)
@@ -135,8 +164,12 @@ def retry(attempt: int, attempts: int, wait: float, reason: str) -> str:
 def part_failed(
     number: int, attempt: int, attempts: int, reason: str, retry_in: float | None
 ) -> str:
-    """The line about a failed attempt: `part 7, attempt 1 of 3: connection reset; again in 5 s`."""
-    words = f"part {number}, attempt {attempt} of {attempts}: {reason}"
+    """The line about a failed attempt: `part 7, attempt 1 of 3: connection reset; again in 5 s`.
+
+    Attempts are counted as long as they are what the part lives on.
+    """
+    counts = attempt < attempts or (attempt == attempts and retry_in is None)
+    words = f"part {number}{f', attempt {attempt} of {attempts}' if counts else ''}: {reason}"
     if retry_in is None:
         return words
     return f"{words}; again {f'in {seconds(retry_in)}' if retry_in > 0 else 'at once'}"
@@ -144,7 +177,7 @@ def part_failed(
 
 def outage(reason: str, since: float, until: float | None, now: float) -> str:
     """The sentence about an outage; all times seconds of the epoch."""
-    end = "" if until is None else f", giving up at {time_of_day(until, now)}"
+    end = "" if until is None else f", pausing at {time_of_day(until, now)}"
     return (
         f"nothing gets through since {time_of_day(since, now)} ({reason}); "
         f"trying again one part at a time{end}"
@@ -238,15 +271,22 @@ def pad(text: str, room: int, *, right: bool = False) -> str:
     return gap + text if right else text + gap
 
 
-def wrap(text: str, room: int) -> list[str]:
-    """Lines of at most `room` columns, broken at spaces; a longer word is cut."""
+def wrap(text: str, room: int, *, cut: bool = True) -> list[str]:
+    """Lines of at most `room` columns, broken at spaces, each indented as the first.
+
+    A longer word is cut, or left whole without `cut`: a terminal breaks it so that it can still
+    be copied.
+    """
+    if columns(text) <= room:
+        return [text]
+    indent = text[: min(len(text) - len(text.lstrip(" ")), room // 2)]
     lines: list[str] = []
     line = ""
     for word in text.split():
-        longer = f"{line} {word}" if line else word
+        longer = f"{line} {word}" if line else indent + word
         if columns(longer) <= room or not line:
             line = longer
         else:
             lines.append(line)
-            line = word
-    return [_head(each, room) for each in (*lines, line)]
+            line = indent + word
+    return [_head(each, room) if cut else each for each in (*lines, line)]
