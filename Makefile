@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: demo test test-live check format lint types imports docs bench soak fuzz audit package mutation lowest clean
 
