@@ -255,6 +255,18 @@ def test_patience_zero_ends_with_the_attempts() -> None:
     assert world.told(PartFailed)[-1] == PartFailed(0, 2, 2, DEAD, None)
 
 
+@pytest.mark.parametrize("threads", [1, 4, 16])
+def test_where_nothing_gets_through_few_parts_are_tried(threads: int) -> None:
+    """A refused connection takes no time: thousands of parts would be tried, and wait."""
+    world = World()
+    scripts: dict[int, list[UFileError | float]] = {n: [0.001] for n in range(5000)}
+    parts = Parts(world, scripts, down=(1000.0, 1100.0))
+    world.drive(threads=threads).run(parts)
+    before = {number for at, number, _ in parts.begun if at < 100}
+    assert threads < len(before) <= max(8, 2 * threads) + threads
+    assert parts.sent and sorted(parts.sent) == list(range(5000))
+
+
 def test_an_outage_is_one_probe_at_a_time_and_ends() -> None:
     world = World()
     parts = Parts(world, {number: [] for number in range(12)}, down=(1002.0, 1100.0))

@@ -43,6 +43,7 @@ GRACE = 3.0
 """Seconds that requests in flight get when the upload stops."""
 
 _TICK = 1.0
+_WAITING = 8
 T = TypeVar("T")
 
 
@@ -215,11 +216,17 @@ class Drive:
         while self._crew.busy < self.threads:
             if self._waiting and self._waiting[0][0] <= now:
                 task: Task | None = heapq.heappop(self._waiting)[2]
+            elif self._outage.since is not None and len(self._waiting) >= self._enough():
+                return  # nothing got through since: the next ones would only fail as well
             else:
                 task = feed.next()
             if task is None:
                 return
             self._start(task)
+
+    def _enough(self) -> int:
+        """Tasks that may wait for another attempt before others are tried as well."""
+        return max(_WAITING, 2 * self.threads)
 
     def _start(self, task: Task) -> None:
         task.trial.attempt += 1
