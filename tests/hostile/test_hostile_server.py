@@ -286,7 +286,10 @@ def test_a_list_of_uploads_that_means_harm(alone: Ufile) -> None:
             assert upload_id in shlex.split(line), line
         outcome = run(alone, liar, "status", "--remote", "demo", "--json")
         assert outcome.json[0]["key"] == key
-        assert run(alone, liar, "doctor", "--remote", "demo").code in (0, 1, 2)
+        outcome = run(alone, liar, "doctor", "--bucket", "demo")
+        assert outcome.code == 1 and "orphan" in outcome.out, outcome
+        for line in re.findall(r"ufile (?:resume|abort) .*", outcome.out):
+            assert upload_id in shlex.split(line), line
 
 
 def test_lists_that_go_round(alone: Ufile) -> None:
@@ -392,6 +395,19 @@ def test_an_object_read_back(alone: Ufile, tmp_path: Path, name: str) -> None:
         assert got == code, words
         nothing_raw(words)
         assert liar.sent < TAKEN_AT_MOST
+
+
+def test_a_list_in_thousands_of_chunks_is_no_attack(alone: Ufile) -> None:
+    """What is bounded are lines in a row; there is content between those of a chunked body."""
+    entries = [{"UploadId": f"u{n}", "FileName": f"k{n}", "StartTime": 1} for n in range(100)]
+    document = json.dumps({"RetCode": 0, "NextMarker": "", "DataSet": entries}).encode()
+    assert len(document) > 3000
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in document)
+    said = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\nX-Sum: none\r\n\r\n"
+    with Liar(lying(uploads=said)) as liar:
+        outcome = run(alone, liar, "status", "--remote", "demo", "--json")
+    assert outcome.code == 0, outcome
+    assert [one["uploadid"] for one in outcome.json] == [f"u{n}" for n in range(100)]
 
 
 HEADS = {

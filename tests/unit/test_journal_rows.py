@@ -199,3 +199,16 @@ def test_an_etag_among_plain_ones_that_is_none(odd: str, block_size: int) -> Non
                 for number, etag in enumerate(row)
                 if etag == plain
             )
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_etags_of_parts_of_several_blocks_are_no_digests(opaque: bool) -> None:
+    """They may look like one SHA-1 and be something else."""
+    for block_size, known in ((BLOCK, bytes(20)), (BLOCK + 1, None)):
+        parts = PartTable(block_size)
+        parts.record(0, part_etag(bytes(20)), None)
+        parts.record(1, "opaque" if opaque else part_etag(bytes(20)), None)
+        text = b"".join(document(2 * block_size, block_size).chunks(parts))
+        _, read = JournalDocument.parse(text, "abcdefgh")
+        assert read is not None and list(read.etags()) == list(parts.etags())
+        assert read.digests(0) == known

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import io
 import ipaddress
 import os
 import select
@@ -59,9 +60,7 @@ _TLS_SLICE = 64 * 1024
 _NOTSENT_LOWAT = 128 * 1024
 _TICK = 1.0
 _MOMENT = 0.25
-_INTERIM_LIMIT = 16
-_TRAILER_LIMIT = 100
-_LINE_LIMIT = 65536
+_LINES_LIMIT = 400
 _SO_NWRITE = 0x1024  # macOS: bytes in the send queue
 _TCP_NOTSENT_LOWAT = {"linux": 25, "darwin": 0x201}.get(sys.platform)
 # struct tcp_info, linux/tcp.h: tcpi_bytes_acked is a u64 behind 120 bytes. Stable ABI.
@@ -335,30 +334,42 @@ def _tune(sock: Any) -> None:
             sock.setsockopt(*option)
 
 
-class _Answer(http.client.HTTPResponse):
-    """An answer whose head and trailers come to an end, whatever the server sends.
+class _Lines(io.BufferedReader):
+    """An answer's bytes, with an end to the lines that come one after the other.
 
-    http.client bounds the headers of an answer, but neither how many `100 Continue` may come before
-    it nor the trailers behind it: a server that goes on with them would hold a call for ever.
+    Lines are heads, interim answers and trailers; between the lines of a chunked body there are
+    chunks. http.client bounds the headers of an answer, but neither how many `100 Continue` may
+    come before it nor the trailers behind it: a server that goes on with them would hold a call
+    for ever.
     """
 
-    _interim = 0
+    _running = 0
 
-    def _read_status(self) -> tuple[str, int, str]:
-        self._interim += 1
-        if self._interim > _INTERIM_LIMIT:
-            raise http.client.HTTPException("too many interim answers")
-        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-        return found
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self._running += 1
+        if self._running > _LINES_LIMIT:
+            raise http.client.HTTPException("too many lines without content")
+        return super().readline(size)
 
-    def _read_and_discard_trailer(self) -> None:
-        for _ in range(_TRAILER_LIMIT):
-            line = self.fp.readline(_LINE_LIMIT)
-            if len(line) >= _LINE_LIMIT:
-                break
-            if line in (b"\r\n", b"\n", b""):
-                return
-        raise http.client.HTTPException("too many trailers")
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._running = 0
+        return super().read(size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self._running = 0
+        return super().read1(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._running = 0
+        return super().readinto(buffer)
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose head and trailers come to an end, whatever the server sends."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: io.BufferedReader = _Lines(self.fp.detach())  # nothing was read from it yet
 
 
 class _PlainConnection(_Patient, HTTPConnection):
