@@ -164,6 +164,14 @@ def test_a_small_file_has_nothing_to_resume(
     assert_same(emulator, small, key="small")
 
 
+def test_a_small_file_has_no_part_0(ufile: Ufile, emulator: Emulator, small: Path) -> None:
+    emulator.faults.add(call="put", status=503)
+    options = ("--retries", "2", "--retry-interval", "0", "--patience", "0")
+    outcome = ufile("upload", "demo", "small", str(small), *options, "--progress", "plain")
+    assert outcome.code == 75, outcome
+    assert "attempt 1 of 2: " in outcome.err and "part 0" not in outcome.err
+
+
 @pytest.mark.parametrize(("status", "code"), [(401, 77), (403, 75)])
 def test_a_small_file_that_is_refused_by_a_reset(
     ufile: Ufile, emulator: Emulator, small: Path, status: int, code: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -363,3 +364,17 @@ def test_whatever_happens_it_stays_below_a_hundred_and_never_runs_back(
         assert done <= row.done <= 10 * PART
         assert sent <= picture.bytes_sent
         percent, done, sent = row.percent, row.done, picture.bytes_sent
+
+
+@pytest.mark.parametrize(("block_size", "lanes"), [(None, 0), (PART, 1)])
+def test_what_goes_up_in_one_request_has_one_line(block_size: int | None, lanes: int) -> None:
+    run = Run().tell(
+        Started(None, "b", "k", "small", PART, block_size, 1),
+        PartStarted(0, PART, 1),
+        PartProgress(0, PART // 2, PART),
+    )
+    assert run.tally.in_parts("") is (block_size is not None)
+    assert len(run.picture.lanes) == lanes
+    assert run.row.done == PART // 2
+    run.tell(PartFailed(0, 1, 3, "reset", 5.0))
+    assert len(run.picture.lanes) == 1, "what waits says for what"

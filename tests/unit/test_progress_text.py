@@ -106,6 +106,8 @@ def test_a_failed_attempt_is_counted_while_attempts_count() -> None:
     assert text.part_failed(7, 3, 3, "reset", None) == "part 7, attempt 3 of 3: reset"
     assert text.part_failed(7, 3, 3, "reset", 8.0) == "part 7: reset; again in 8 s"
     assert text.part_failed(7, 4, 3, "reset", None) == "part 7: reset"
+    assert text.part_failed(None, 1, 3, "reset", 5.0) == "attempt 1 of 3: reset; again in 5 s"
+    assert text.part_failed(None, 4, 3, "reset", None) == "reset"
 
 
 def test_the_sentence_about_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:

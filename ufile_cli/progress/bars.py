@@ -325,8 +325,9 @@ class Bars:
             case PartFailed(upload=upload) if self._tally.outage(upload) is None:
                 held = self._failures.take(now)
                 if held is not None:
+                    number = event.number if self._tally.in_parts(event.upload) else None
                     words = text.part_failed(
-                        event.number, event.attempt, event.attempts, event.reason, event.retry_in
+                        number, event.attempt, event.attempts, event.reason, event.retry_in
                     )
                     self._line(words + _left_out(held), "yellow", upload)
             case OutageEnded(seconds=seconds, upload=upload):

@@ -209,8 +209,9 @@ class Plain:
         held = self._failures.take(now)
         if held is None:
             return
+        number = event.number if self._tally.in_parts(event.upload) else None
         words = text.part_failed(
-            event.number, event.attempt, event.attempts, event.reason, event.retry_in
+            number, event.attempt, event.attempts, event.reason, event.retry_in
         )
         self._line(self._clean(words) + _left_out(held), event.upload)
 

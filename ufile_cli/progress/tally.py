@@ -225,6 +225,7 @@ class _Upload:
 
     def __init__(self, event: Started, now: float, wire_before: int) -> None:
         self.name = event.name
+        self.in_parts = event.block_size is not None
         self.size = event.size
         self.size_exact = event.size_exact
         self.up = event.bytes_done
@@ -457,6 +458,11 @@ class Tally:
         """The outage that this upload has now."""
         return self._outages.get(upload)
 
+    def in_parts(self, upload: str) -> bool:
+        """Whether it goes up in parts, as far as is known; small content goes in one request."""
+        known = self._uploads.get(upload)
+        return known is None or known.in_parts
+
     def _on_the_wire(self) -> int:
         """All of this run; a body begun anew within an attempt does not make it fewer."""
         wire = self._wire + sum(slot.on_the_wire() for slot in self._slots.values())
@@ -482,6 +488,8 @@ class Tally:
                 for slot in self._lanes
                 if (slot.ended is None or now - slot.ended < _LINGER)
                 and slot.upload not in self._outages
+                # What goes up in one request is its own only part: one line is enough.
+                and (tree or slot.retry_at is not None or self.in_parts(slot.upload))
             ),
             checks=tuple(
                 Check(name, what, done, check.total, check.unit, now - began)

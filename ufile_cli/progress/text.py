@@ -162,14 +162,17 @@ def retry(attempt: int, attempts: int, wait: float, reason: str) -> str:
 
 
 def part_failed(
-    number: int, attempt: int, attempts: int, reason: str, retry_in: float | None
+    number: int | None, attempt: int, attempts: int, reason: str, retry_in: float | None
 ) -> str:
     """The line about a failed attempt: `part 7, attempt 1 of 3: connection reset; again in 5 s`.
 
-    Attempts are counted as long as they are what the part lives on.
+    Attempts are counted as long as they are what the part lives on. What goes up in one request
+    has no parts (None).
     """
-    counts = attempt < attempts or (attempt == attempts and retry_in is None)
-    words = f"part {number}{f', attempt {attempt} of {attempts}' if counts else ''}: {reason}"
+    about = [] if number is None else [f"part {number}"]
+    if attempt < attempts or (attempt == attempts and retry_in is None):
+        about.append(f"attempt {attempt} of {attempts}")
+    words = ": ".join([", ".join(about), reason] if about else [reason])
     if retry_in is None:
         return words
     return f"{words}; again {f'in {seconds(retry_in)}' if retry_in > 0 else 'at once'}"
