@@ -122,7 +122,7 @@ class ContinuableFile(Continuable):
             content = read_whole(source)
             source.close()
             return put(self.record, source.name, content, client, options, context)
-        refuse_empty(source)
+        refuse_empty(source.name, source.identity().size)
         self._ready(client, options, context)
         result = FileUpload(self.record, source, client, options, context).run()
         # Not closed after a failure: a worker may still be reading; the last one closes it.

@@ -299,6 +299,10 @@ def test_keys_rotated_in_the_configuration(ufile: Ufile, emulator: Emulator, pat
         ({"UFILE_PRIVATE_KEY": None}, "the private key is missing"),
         ({"UFILE_PUBLIC_KEY": None}, "the public key is missing"),
         ({"UFILE_PRIVATE_KEY": None, "UFILE_PUBLIC_KEY": None}, "no keys are configured"),
+        (
+            {"UFILE_PRIVATE_KEY": None, "UFILE_PUBLIC_KEY": None},
+            "takes any: export UFILE_PUBLIC_KEY",
+        ),
         ({"UFILE_ENDPOINT": None}, "no endpoint is configured"),
         ({"UFILE_PRIVATE_KEY": "with\nbreak"}, "the private key holds"),
     ],
@@ -321,6 +325,7 @@ def test_a_missing_bucket_of_serve(alone: Ufile, path: Path, small: Path) -> Non
         assert outcome.code == 1, outcome
         words = paragraph(outcome)
         assert "RetCode -30010" in words and "bucket not exist" in words
+        assert "does not know the bucket (" in words
         assert alone("upload", "there", "k", str(file), "--endpoint", url).code == 0
 
 

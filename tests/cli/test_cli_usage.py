@@ -258,6 +258,40 @@ def test_the_file_has_moved(ufile: Ufile, emulator: Emulator, path: Path, tmp_pa
     assert ufile.document(journal)["localfile"] == str(moved)
 
 
+def test_status_names_the_way_that_can_work(ufile: Ufile, emulator: Emulator, path: Path) -> None:
+    journal = interrupted(ufile, emulator, path)
+
+    def way() -> str:
+        lines = ufile("status", journal).out.splitlines()
+        return next(line for line in lines if line.startswith("go on with")).split(None, 3)[3]
+
+    assert way() == f"ufile resume {journal}"
+    content = path.read_bytes()
+    path.unlink()
+    assert way() == f"ufile resume {journal} --file PATH"
+    outcome = ufile("resume", journal)
+    assert outcome.code == 66 and f"ufile resume {journal} --file PATH" in outcome.err
+    path.write_bytes(content[: MIB + 5] + bytes([content[MIB + 5] ^ 1]) + content[MIB + 6 :])
+    assert ufile("resume", journal).code == 66
+    assert way() == f"ufile resume {journal} --resend-changed"
+    assert ufile("resume", journal, "--resend-changed").code == 0
+    assert_same(emulator, path)
+
+
+@pytest.mark.parametrize("command", ["upload", "upload-stream", "resume"])
+def test_wrong_options_and_json(ufile: Ufile, command: str) -> None:
+    """On failure too, --json promises; behind `--` it is a COMMAND's own."""
+    outcome = ufile(command, "--json", "--no-such-option")
+    assert outcome.code == 2 and "no-such-option" in outcome.err
+    assert outcome.json["exit_code"] == 2 and outcome.json["error"]["kind"] == "UsageError"
+    assert ufile(command, "--no-such-option", "--", "cat", "--json").out == ""
+
+
+def test_a_place_as_other_tools_write_it(ufile: Ufile) -> None:
+    outcome = ufile("upload", "big", "us3://demo/key")
+    assert outcome.code == 2 and "ufile upload BUCKET KEY FILE" in outcome.err
+
+
 def test_another_file_under_the_name(ufile: Ufile, emulator: Emulator, path: Path) -> None:
     """Copied over: the same content goes on, other content is refused with the part."""
     journal = interrupted(ufile, emulator, path)

@@ -162,6 +162,23 @@ def test_asks_at_a_terminal_without_showing_the_key(bare: Ufile) -> None:
     assert profiles(bare)["default"]["private_key"] == SECRET
 
 
+def test_an_endpoint_that_is_none_is_asked_for_again(bare: Ufile) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "configure"], stdin=slave, stdout=slave, stderr=slave, env=bare.env,
+        cwd=bare.home, start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    running = Running(("configure",), process, {"err": os.dup(master)})
+    running.wait_to_say("or local): ")
+    os.write(master, b"ftp://x\n\x04")  # and the end of input where it is asked for again
+    outcome = running.wait()
+    os.close(master)
+    assert outcome.code == 130, outcome
+    assert outcome.err.count("or local): ") == 2 and "nothing was stored" in outcome.err
+    assert not config(bare).exists()
+
+
 def test_a_file_in_another_style_is_left_alone(bare: Ufile) -> None:
     config(bare).parent.mkdir(parents=True)
     config(bare).write_text('profiles.default.endpoint = "cn-bj"\n')

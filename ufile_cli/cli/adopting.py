@@ -105,7 +105,7 @@ def adopt_file(named: Named, server: Server, sending: Sending, log: Log) -> int:
             def act(context: Context) -> Result:
                 # Nobody knows which version of the file is up: parts that differ are sent again.
                 options = as_options(chosen, resend_changed=True)
-                refuse_empty(source)
+                refuse_empty(source.name, source.identity().size)
                 known = _known(document, given, connection.client, options, context)
                 record = _create(open_store(), document, known, upload_id)
                 undertaking.journal_id = record.journal_id

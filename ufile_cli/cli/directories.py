@@ -85,7 +85,7 @@ def upload_directory(
                 content = read_whole(source)
                 return put(small, source.name, content, connection.client, options, context)
             try:
-                refuse_empty(source)
+                refuse_empty(source.name, source.identity().size)
                 done = FileUpload(record, source, connection.client, options, context).run()
                 reused.append(done.parts_reused)
                 return done

@@ -151,6 +151,8 @@ def _run(arguments: list[str]) -> int:
         _say(error.format_message())
         return int(ExitCode.USAGE)
     except click.ClickException as error:
+        if "--" in arguments:  # what stands behind is a COMMAND's own
+            arguments = arguments[: arguments.index("--")]
         _usage(error, arguments)
         if "--json" in arguments and arguments[0] in ("upload", "upload-stream", "resume"):
             from ufile_cli.cli.report import tell_unbegun

@@ -280,7 +280,7 @@ def _go_on(
     with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
-            refuse_empty(source)
+            refuse_empty(source.name, source.identity().size)
             return FileUpload(record, source, connection.client, options, context).run()
 
         return undertaking.run(connection, act)

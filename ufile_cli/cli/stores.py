@@ -66,7 +66,9 @@ def way_on(document: JournalDocument) -> str:
     resume = f"ufile resume {document.journal_id}"
     if document.kind == "stream":
         return f"the same stream again | {resume}"
-    if not Path(document.localfile or "").exists():
+    try:
+        Path(document.localfile or "").stat()
+    except (OSError, ValueError):  # gone, or in a directory that this user may not enter
         return f"{resume} --file PATH"
     if document.error is not None and document.error.get("kind") == "SourceChanged":
         return f"{resume} --resend-changed"

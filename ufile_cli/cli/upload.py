@@ -207,7 +207,7 @@ def _upload(
     with undertaking.connect(connector, chosen) as connection:
 
         def act(context: Context) -> Result:
-            refuse_empty(source)
+            refuse_empty(source.name, source.identity().size)
             return FileUpload(record, source, connection.client, options, context).run()
 
         try:

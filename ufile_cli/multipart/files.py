@@ -12,6 +12,7 @@ from ufile_cli.multipart.drive import Task
 from ufile_cli.multipart.plan import Plan, check_size
 from ufile_cli.multipart.reconcile import Found, Listing, Verdict, judge
 from ufile_cli.multipart.request import Context, Options
+from ufile_cli.multipart.small import refuse_empty
 from ufile_cli.multipart.sources import FileSource
 from ufile_cli.multipart.upload import Upload
 from ufile_cli.progress.events import Checked, Checking, CheckingDone, Notice, Started
@@ -56,13 +57,7 @@ class FileUpload(Upload):
         plan = Plan(self.size(), self._block_size())
         self.context.progress.parts = plan.count
         self._tell(plan)
-        if self.size() == 0:
-            raise SourceChanged(
-                f"{self._source.name} is empty now, and parts of it were sent",
-                hint=f"give that upload up: ufile abort {self.record.journal_id}"
-                if self.record.journal_id
-                else None,
-            )
+        refuse_empty(self._source.name, self.size())
         looked = self.resumed and document.source != self._identity
         before = (self.context.progress.parts_sent, self.context.progress.parts_changed)
         if looked:

@@ -79,15 +79,18 @@ def _refusal_behind(error: NetworkError, client: Client, key: str) -> UFileError
     return error
 
 
-def refuse_empty(source: FileSource) -> None:
+def refuse_empty(name: str, size: int) -> None:
     """An upload that has begun in parts can't end without any.
+
+    Args:
+        size: bytes that the file has now.
 
     Raises:
         SourceChanged: the file has become empty.
     """
-    if source.identity().size == 0:
+    if size == 0:
         raise SourceChanged(
-            f"{source.name} is empty now, and an upload in parts can't be",
+            f"{name} is empty now, and an upload in parts can't be",
             hint="ufile upload --restart gives it up and stores the empty file",
         )
 

@@ -435,9 +435,9 @@ class StreamReader:
             thread.join(timeout)
         return thread is None or not thread.is_alive()
 
-    def stop(self, flying: Iterable[int] = ()) -> None:
+    def stop(self) -> None:
         """Detach, and wait for the reading under way: nobody else reads the source then."""
-        self.detach(flying)
+        self.detach(())
         self.rest(None)
 
     def close(self) -> None:

@@ -181,12 +181,12 @@ class Endpoint(NamedTuple):
 
         Loopback, private and link-local addresses and names of intranets are not public.
         """
-        if self.scheme != "http":
+        if self.scheme != "http" or self.is_loopback:
             return False
         address = _ip(self.host)
         if address is not None:
-            return not (address.is_loopback or address.is_private or address.is_link_local)
-        if self.host == "localhost" or "." not in self.host or self.host.startswith("internal-"):
+            return not (address.is_private or address.is_link_local)
+        if "." not in self.host or self.host.startswith("internal-"):
             return False
         return not self.host.endswith(_PRIVATE_NAMES)
 
