@@ -73,15 +73,15 @@ def _line(view: View, now: float) -> str:
 
 
 def _summary(would: str, receipts: int, files: int, staying: int, damaged: int) -> str:
-    words = [f"{would} {_number(receipts, 'receipt')}"]
+    words = [f"{would} {text.counted(receipts, 'receipt')}"]
     if files:
-        words[0] += f" and {_number(files, 'stray file')}"
+        words[0] += f" and {text.counted(files, 'stray file')}"
     if staying:
-        words.append(f"{_number(staying, 'unfinished upload')} stay{'s' if staying == 1 else ''}")
+        words.append(
+            f"{text.counted(staying, 'unfinished upload')} stay{'s' if staying == 1 else ''}"
+        )
     if damaged:
-        words.append(f"{_number(damaged, 'damaged journal')} stay{'s' if damaged == 1 else ''}")
+        words.append(
+            f"{text.counted(damaged, 'damaged journal')} stay{'s' if damaged == 1 else ''}"
+        )
     return "; ".join(words)
-
-
-def _number(number: int, thing: str) -> str:
-    return f"{text.count(number)} {thing}{'' if number == 1 else 's'}"

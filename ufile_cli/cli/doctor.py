@@ -187,7 +187,7 @@ class _Examination:
             self.notes.append(
                 Finding(
                     "receipts",
-                    f"{_number(receipts, 'receipt')} of finished uploads",
+                    f"{text.counted(receipts, 'receipt')} of finished uploads",
                     age=self._now - oldest,
                     bytes=size,
                     commands=["ufile clean"],
@@ -285,7 +285,7 @@ class _Examination:
         self.findings.append(
             Finding(
                 "leftovers",
-                f"{_number(len(paths), 'stray file')} that no journal belongs to: "
+                f"{text.counted(len(paths), 'stray file')} that no journal belongs to: "
                 + ", ".join(path.name for path in paths[:3])
                 + (", …" if len(paths) > 3 else ""),
                 path=str(self._store.directory),
@@ -407,7 +407,7 @@ class _Examination:
                 view,
                 "dead",
                 f"upload {name} ({document.bucket}/{document.key}): the server no longer has it, "
-                f"{_number(view.parts_done, 'part')} will be sent again",
+                f"{text.counted(view.parts_done, 'part')} will be sent again",
                 f"ufile resume {name}",
                 f"ufile abort {name}",
             )
@@ -444,7 +444,3 @@ def _size_of(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _number(number: int, thing: str) -> str:
-    return f"{text.count(number)} {thing}{'' if number == 1 else 's'}"
